@@ -1,0 +1,2 @@
+generation = ENV.fetch('HOLDFAST_GENERATION', '0')
+run ->(_env) { [200, { 'content-type' => 'text/plain' }, ["generation=#{generation}\n"]] }

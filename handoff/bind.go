@@ -1,0 +1,426 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/handoff/port"
+	"holdfast/handoff/status"
+	"holdfast/handoff/takeover"
+	"holdfast/reaper"
+)
+
+// A request is a bind(2) that waits for its answer, and all that can be found out about it without the loop.
+type request struct {
+	call    *takeover.Call
+	pid     int // of the process; 0 = it is not known
+	info    takeover.SocketInfo
+	address takeover.Sockaddr
+	spec    port.Spec
+	options socketOptions
+	spare   int         // the holder's duplicate of the program's socket, -1 = none
+	owner   *port.Owner // of a unix socket
+	rights  takeover.Rights
+	watched bool // the program has put its socket into an epoll set
+}
+
+// answerBind puts a socket of the holder's in the place of the program's own, or, where the holder has made that, binds it
+// for the program. What is not to be held it lets go on.
+func (l *Loop) answerBind(g *generation, c *takeover.Call) error {
+	r, ok, err := l.read(g, c)
+	if r.spare >= 0 {
+		defer unix.Close(r.spare)
+	}
+	if !ok || err != nil {
+		return err
+	}
+	v := l.settleOn(g, &r)
+	if v.answered != nil {
+		defer l.post(v.answered)
+	}
+	switch {
+	case v.goesOn:
+		return nil
+	case v.fd >= 0:
+		if r.watched {
+			l.post(func() { l.deaf(g, r.spec) })
+		}
+		return c.Replace(v.fd, r.info.CloseOnExec)
+	default:
+		return c.Return(v.errno)
+	}
+}
+
+// read finds out what a bind is about; ok is false for one that is not to be held. r.spare is the caller's in any case.
+func (l *Loop) read(g *generation, c *takeover.Call) (r request, ok bool, err error) {
+	r = request{call: c, spare: -1}
+	if r.info, err = c.Socket(); err != nil {
+		return r, false, err
+	}
+	r.spare = g.unbound.take(r.info.Inode) // what is bound is no spare any more, whoever binds it
+	if r.address, err = c.Sockaddr(); err != nil {
+		return r, false, err
+	}
+	path := ""
+	if r.address.Kind == takeover.PathAddr {
+		if path, err = c.Absolute(unix.AT_FDCWD, r.address.Name); err != nil {
+			return r, false, err
+		}
+	}
+	if r.spare >= 0 {
+		r.options = optionsOf(r.spare)
+	} else {
+		r.options = summary(g.unbound.set(r.info.Inode))
+	}
+	if r.spec, ok = l.spec(r.address, path, r.info.Kind, r.options); !ok {
+		return r, false, nil
+	}
+	r.pid, _ = c.Process() // needed only if the process can't be looked into when it listens
+	if foreign, err := c.ForeignNetwork(); foreign || err != nil {
+		return r, false, err
+	}
+	if r.rights, err = c.Rights(); err != nil {
+		return r, false, err // it may do no more than it could without: so it does it itself
+	}
+	if r.spec.Network == "unix" {
+		if r.owner, err = ownerOf(c); err != nil {
+			return r, false, err
+		}
+		r.owner.Do = r.rights.Do
+	}
+	if r.spare < 0 && g.heard.Add(1) <= hearingTests {
+		if r.watched, err = c.InEventpoll(r.info.Inode); err != nil && !errors.Is(err, takeover.ErrGone) {
+			l.log.Debug("epoll sets are not known", "port", r.spec, "err", err)
+		}
+	}
+	return r, true, nil
+}
+
+// hearingTests is of how many binds of a generation it is asked whether the program watches its socket already. It looks
+// through all descriptors of the program, and one that does so with its first ports does so with all of a thousand.
+const hearingTests = 32
+
+// A verdict is the answer to a bind.
+type verdict struct {
+	goesOn   bool       // as if nobody had asked
+	fd       int        // what to put in the place of the program's socket, -1 = nothing
+	errno    unix.Errno // 0 = it is bound
+	answered func()     // to be run by the loop when the program has its answer; nil = nothing
+}
+
+func letGoOn() verdict                  { return verdict{goesOn: true, fd: -1} }
+func returning(e unix.Errno) verdict    { return verdict{fd: -1, errno: e} }
+func replacing(fd int) verdict          { return verdict{fd: fd} }
+func (v verdict) then(f func()) verdict { v.answered = f; return v }
+
+// maxLooks bounds how often a bind is decided: with what is known, with a look at who bound last, with one at everybody,
+// and some more because the ledger changed while nobody was looking.
+const maxLooks = 5
+
+// settleOn has the loop decide. Whether a process of the generation still has a socket it finds out in between, without
+// the loop: a server may have very many descriptors.
+func (l *Loop) settleOn(g *generation, r *request) verdict {
+	var q question
+	v := letGoOn()
+	for range maxLooks {
+		l.ask(func() { v, q = l.bind(g, r, q) })
+		if !q.open {
+			return v
+		}
+		if q.left = nil; !q.unseen {
+			q.left = leftBy(q.members, q.inodes)
+		}
+	}
+	return returning(unix.EADDRINUSE) // several threads are after this address at once
+}
+
+// A question is which of the sockets none of the processes has open.
+type question struct {
+	open     bool // it has not been answered, or the answer is not to be relied on
+	members  []reaper.Process
+	everyone bool // those are all of the generation
+	unseen   bool // who they are cannot be seen just now: each socket may well be theirs
+	inodes   []uint64
+	changes  int      // of the ledger, when it was asked
+	left     []uint64 // the answer
+}
+
+// asks makes the question of what generation g has: first of those that bound the sockets, which mostly have them still,
+// then of all, which are to be found first.
+func (l *Loop) asks(g *generation, inodes []uint64, on bindings, everyone bool) question {
+	q := question{open: true, everyone: everyone, inodes: inodes, changes: g.ledger.changes, members: on.binders}
+	if everyone {
+		var err error
+		q.members, err = l.census(g)
+		q.unseen = err != nil
+	}
+	return q
+}
+
+// bind decides on a bind, or asks something first. before is the answer to what it has asked.
+func (l *Loop) bind(g *generation, r *request, before question) (verdict, question) {
+	if l.generations[g.number] != g {
+		// The last of it has been seen to be gone, and its sockets are: this one was overlooked. It gets none of the holder's.
+		if slices.ContainsFunc(l.ports, func(p *port.Port) bool { return p.Spec().String() == r.spec.String() }) {
+			return returning(unix.EADDRINUSE), question{}
+		}
+		return letGoOn(), question{}
+	}
+	if t, again := g.ledger.bound[r.info.Inode]; again {
+		if t.Port().Spec().String() == r.spec.String() {
+			return returning(0), question{} // the call was interrupted after it had been answered
+		}
+		return returning(unix.EINVAL), question{} // as the kernel says to a socket that is bound already
+	}
+	p := l.portFor(g.number, r.spec)
+	if t, again := g.ledger.repeated(p, r.pid, r.call.FD); again {
+		return replacing(t.FD()), question{} // the call was interrupted while it was being answered
+	}
+	on := g.ledger.on(p.Inodes(g.number))
+	workers := on.reusePort && r.options.reusePort
+	switch {
+	case len(on.inodes) == 0:
+		if !p.Held() && isClients(r.spec) && g.proven(l) {
+			return letGoOn(), question{}
+		}
+		return l.bindNew(g, p, r), question{}
+	case workers && len(on.given) > 0:
+		// Of several that it was given, each worker gets one of its own: one that nobody has would swallow its share.
+		return l.bindAgain(g, p, r, on.given[:1]), question{}
+	case workers:
+		return l.bindWorkers(g, p, r, on, before)
+	case !on.any: // what it was given at its start it may bind once
+		return l.bindAgain(g, p, r, on.inodes), question{}
+	case on.answering:
+		return returning(unix.EADDRINUSE), question{}
+	case before.changes != g.ledger.changes || !slices.Equal(before.inodes, on.inodes):
+		return verdict{}, l.asks(g, on.inodes, on, before.everyone)
+	case len(before.left) < len(on.inodes):
+		return returning(unix.EADDRINUSE), question{} // as the kernel would say
+	case !before.everyone:
+		return verdict{}, l.asks(g, on.inodes, on, true)
+	default: // a worker that its own supervisor has restarted: the same socket again, with its queue
+		return l.bindAgain(g, p, r, on.inodes), question{}
+	}
+}
+
+// bindWorkers decides on the bind of one of several workers that each have a socket of their own (SO_REUSEPORT). One that
+// takes the place of a worker that has ended gets that one's socket, with its queue, since nobody else would serve it.
+func (l *Loop) bindWorkers(g *generation, p *port.Port, r *request, on bindings, before question) (verdict, question) {
+	left := slices.DeleteFunc(g.ledger.stillLeft(slices.Clone(before.left), before.changes), func(inode uint64) bool {
+		return !slices.Contains(on.settled, inode)
+	})
+	switch {
+	case r.spare >= 0, len(on.settled) == 0: // its own socket is to stay in its place
+		return l.bindNew(g, p, r), question{}
+	case !before.open:
+		return verdict{}, l.asks(g, on.settled, on, false)
+	case len(left) == 0:
+		return l.bindNew(g, p, r), question{}
+	case !before.everyone:
+		return verdict{}, l.asks(g, left, on, true)
+	default:
+		return l.bindAgain(g, p, r, left[:1]), question{}
+	}
+}
+
+// isClients says whether an address that a generation binds after it was proven is more likely a client's than a server's:
+// a resolver takes a random UDP port for each of its questions, and each would be held.
+func isClients(spec port.Spec) bool { return spec.Network == "udp" && spec.Addr.Port() >= 1024 }
+
+// bindAgain gives sockets of the generation's own to a program once more, of which that gets the first.
+func (l *Loop) bindAgain(g *generation, p *port.Port, r *request, inodes []uint64) verdict {
+	fd := p.Again(g.number, inodes[0]).FD()
+	if fd < 0 {
+		return letGoOn()
+	}
+	var again []*taken
+	for _, inode := range inodes {
+		t, known := g.ledger.bound[inode]
+		if !known {
+			t = &taken{Bound: p.Again(g.number, inode), reusePort: r.options.reusePort, since: l.now()}
+		}
+		t.pid, t.at, t.answering = r.pid, r.call.FD, true
+		g.ledger.add(inode, t)
+		again = append(again, t)
+	}
+	unix.SetNonblock(fd, r.info.Nonblock)
+	return replacing(fd).then(func() {
+		for _, t := range again {
+			t.answering = false
+		}
+	})
+}
+
+// bindNew binds a socket for the generation, or lets the kernel tell the program why that can't be.
+func (l *Loop) bindNew(g *generation, p *port.Port, r *request) verdict {
+	if l.scarce(p) {
+		l.forgetUnused(p)
+		return letGoOn()
+	}
+	if r.owner != nil {
+		p.SetOwner(*r.owner)
+	}
+	var b *port.Bound
+	err := r.rights.Do(func() (err error) { // so that the kernel judges it as it would the program's own
+		b, err = p.Bind(g.number, port.Own{FD: r.spare, Nonblock: r.info.Nonblock, Options: r.options.others})
+		return err
+	})
+	if err != nil {
+		l.log.Debug("an address is not held", "port", r.spec, "generation", g.number, "err", err)
+		l.forgetUnused(p)
+		return letGoOn()
+	}
+	g.unbound.forget(r.info.Inode)
+	t := &taken{Bound: b, reusePort: r.options.reusePort, since: l.now(), pid: r.pid, at: r.call.FD, answering: true}
+	g.ledger.add(b.Inode(), t)
+	if b.Listening() {
+		l.opened(g, p)
+	} else {
+		l.opening[r.spec.String()] = p
+	}
+	if !b.Listening() || r.spec.Network == "udp" {
+		l.releaseLater(g, b.Inode())
+	}
+	answered := func() { t.answering = false }
+	if b.Own() {
+		return returning(0).then(answered)
+	}
+	return replacing(b.FD()).then(answered)
+}
+
+// reserved are the descriptors that the holder keeps for itself: without, its probes could not be answered.
+const reserved = 32
+
+// scarce says whether a program has taken so many ports that the holder would have too few descriptors left with one more.
+// A new port may take from the first half of them only, since the next generation will need as many.
+func (l *Loop) scarce(p *port.Port) bool {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return false
+	}
+	next, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3) // the lowest that is free
+	if err == nil {
+		unix.Close(next)
+	}
+	most := limit.Cur / 2
+	if p.Held() {
+		most = limit.Cur - min(reserved, most)
+	}
+	if err == nil && uint64(next) < most {
+		return false
+	}
+	if !l.warnedFew {
+		l.warnedFew = true
+		l.log.Warn("too few descriptors are left: what the child binds from now on is not held; raise the limit on open files", "limit", limit.Cur)
+	}
+	return true
+}
+
+// listen takes the socket that a program has bound into use.
+func (l *Loop) listen(g *generation, inode uint64) {
+	t, ok := g.ledger.bound[inode]
+	if !ok || t.Listening() || l.generations[g.number] != g {
+		return
+	}
+	if err := t.Listen(); err != nil {
+		l.log.Error("a port that the generation listens on is not held", "port", t.Port().Spec(), "generation", g.number, "err", err)
+		return
+	}
+	l.opened(g, t.Port())
+}
+
+// opened takes note that a generation listens on a port: from now on it is held.
+func (l *Loop) opened(g *generation, p *port.Port) {
+	delete(l.opening, p.Spec().String())
+	if known := slices.Contains(l.ports, p); !known {
+		l.setPorts(append(slices.Clone(l.ports), p))
+		l.log.Info("port held", "port", p.Spec(), "generation", g.number)
+		defer l.publish() // a further socket on a known port is nothing that a snapshot tells
+	}
+	l.watchIdle(p) // this socket, too
+	l.changed()
+	if l.machine.Live == g.number && g.executed && !g.mainGone && !g.proven(l) && g.cancelProof == nil {
+		l.prove(g) // its proof had ended for want of a port: it has been slow to start
+	}
+}
+
+// portFor returns the held port of that address, or one that is not held yet, for generation n to open.
+func (l *Loop) portFor(n int, spec port.Spec) *port.Port {
+	key := spec.String()
+	for _, p := range l.ports {
+		if p.String() == key {
+			return p
+		}
+	}
+	if p, ok := l.opening[key]; ok {
+		return p
+	}
+	p := port.New(spec, l.o.Log)
+	if !l.overlapsOwn(n, spec) {
+		p.SetOverlaps(l.overlapping(spec)) // the holder's own other socket is not a stranger's
+	}
+	return p
+}
+
+// forgetUnused closes a port on which nobody listens.
+func (l *Loop) forgetUnused(p *port.Port) {
+	if slices.Contains(l.ports, p) || l.opening[p.Spec().String()] == p {
+		return
+	}
+	p.Close()
+}
+
+// deaf takes note of a program that hears nothing on a socket that took the place of its own: it had put that into an epoll
+// set, which goes on watching what is not there any more.
+func (l *Loop) deaf(g *generation, spec port.Spec) {
+	if slices.ContainsFunc(g.deafOn, func(other port.Spec) bool { return other.String() == spec.String() }) {
+		return
+	}
+	g.deafOn = append(g.deafOn, spec)
+	if !l.warnedDeaf {
+		l.warnedDeaf = true
+		l.log.Warn(deafness, "port", spec, "generation", g.number)
+	}
+	l.publish()
+}
+
+const deafness = "the program watched its socket (epoll) before it bound it, and will not hear of connections: run holdfast with --takeover-at socket"
+
+// deafWarnings is what the status says of the generations that still are.
+func (l *Loop) deafWarnings() (all []string) {
+	for _, g := range l.generations {
+		if state, ok := l.machine.Generation(g.number); !ok || state.State == status.Gone {
+			continue
+		}
+		for _, spec := range g.deafOn {
+			all = append(all, fmt.Sprintf("%s: generation %d: %s", spec, g.number, deafness))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// nameless makes a unix socket with a name of the kernel's choice (unix(7), autobind). The caller closes it.
+func nameless() (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: ""}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("bind a nameless socket: %w", err)
+	}
+	return fd, nil
+}
+
+// BindV6Only reads what the kernel takes for IPV6_V6ONLY where a program does not set it (ipv6(7)).
+func BindV6Only() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv6/bindv6only")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}

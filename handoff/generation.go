@@ -1,0 +1,407 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/handoff/activation"
+	"holdfast/handoff/machine"
+	"holdfast/handoff/port"
+	"holdfast/handoff/ready"
+	"holdfast/handoff/status"
+	"holdfast/handoff/takeover"
+	"holdfast/reaper"
+)
+
+// generation is the processes and descriptors of one generation; what is decided about it is the machine's.
+type generation struct {
+	number    int
+	pid       int // of the main process
+	family    *reaper.Family
+	executed  bool
+	mainGone  bool
+	killed    bool
+	leaving   *reaper.Exit     // the main process has exited, and it is to be found out whether another takes its place
+	successor int              // the process that has said to become the main one (MAINPID=); 0 = none
+	forbidden string           // why it must not go on: what it does needs a takeover that can't be had
+	kept      []syscall.Signal // signals that came before the program ran, or while it was leaving
+
+	env       []string
+	launch    *launch // nil once the program runs
+	notify    *ready.NotifySocket
+	strangers bool // have sent to it, and that has been said
+	// notified and written are closed when the generation has said that it is ready.
+	notified, written chan struct{}
+	writtenEnd        *os.File
+
+	cancelProof  context.CancelCauseFunc
+	stopSettling func()
+
+	counted bool // who belongs to it has been found out at its settling, so that its stop signal need not wait for that
+	ledger  ledger
+	unbound *unbound
+	heard   atomic.Int32 // binds of which it was asked whether the program watches its socket already
+	deafOn  []port.Spec  // where a socket was replaced that the program watches
+	// proven are the ports that it had a socket on when it was proven: the next generation must have them, too.
+	provenPorts []*port.Port
+
+	record status.Generation
+}
+
+// start starts generation n, with from's sockets if from is not 0.
+func (l *Loop) start(n, from int) {
+	g := &generation{number: n, notified: make(chan struct{}), written: make(chan struct{}), ledger: newLedger(), unbound: newUnbound(l.o.Clock)}
+	g.record = status.Generation{Number: n, Started: l.now(), Trigger: l.why()}
+	l.generations[n] = g
+	if g.record.Trigger == "restart" {
+		l.records.counters.Restarts++
+	}
+	if err := l.tryStart(g, from); err != nil {
+		l.log.Error("a generation does not start", "generation", n, "err", err)
+		g.mainGone = true
+		g.record.Exit = "never started"
+		l.follow(machine.Event{Kind: machine.StartFailed, Gen: n, Code: startCode(err), Reason: err.Error()})
+		return
+	}
+	l.log.Info("generation starting", "generation", n, "pid", g.pid, "trigger", g.record.Trigger, "config", g.record.ConfigHash)
+}
+
+// startCode is holdfast's own exit code where a generation could not be started.
+func startCode(error) int { return 125 }
+
+func (l *Loop) tryStart(g *generation, from int) error {
+	if err := l.openSockets(g.number, from); err != nil {
+		return err
+	}
+	g.record.ConfigHash = l.readConfig()
+	env, err := l.environment()
+	if err != nil {
+		return err
+	}
+	specs, files := l.sockets(g.number)
+	if g.env = activation.Environ(env, specs, g.number, l.o.Activation); l.o.Bare {
+		g.env = activation.Bare(env)
+	}
+	if len(specs) == 0 {
+		g.env = append(g.env, l.o.Passed...)
+	}
+	if err := l.openNotify(g, env); err != nil {
+		return err
+	}
+	if slices.Contains(l.o.Activation, activation.Inetd) && len(files) > 3 {
+		files[0] = files[activation.First]
+	}
+	files, close, err := l.openWritten(g, files)
+	if err != nil {
+		return err
+	}
+	defer close()
+	files = l.withInherited(files)
+	terminal := -1
+	if g.number == l.machine.Live { // else it gets it at the cutover
+		terminal = l.terminal()
+	}
+	control := -1
+	var holder *os.File
+	if l.o.Takeover != TakeoverOff {
+		if holder, control, err = takeover.Pair(); err != nil {
+			return err
+		}
+		defer unix.Close(control)
+	}
+	g.launch, err = l.spawn(l.o.Command, g.env, files, terminal, control, l.filter(g.number), l.o.Session)
+	if err != nil {
+		holder.Close()
+		return err
+	}
+	if holder != nil {
+		go l.takeOver(g, holder)
+	}
+	g.pid = g.launch.pid
+	if l.o.AtRoot {
+		_ = os.Chdir("/") // that it is there is enough
+	}
+	if terminal >= 0 && !l.o.Session {
+		l.foreground = g.pid
+	}
+	g.family = reaper.NewFamily(g.pid, activation.Mark(g.number))
+	go l.awaitExecution(g)
+	return nil
+}
+
+// openSockets gives generation n its sockets. The first generation's have been opened before anything was started.
+func (l *Loop) openSockets(n, from int) error {
+	for _, p := range l.ports {
+		var err error
+		_, has := p.FD(from)
+		switch {
+		case from != 0 && has:
+			err = p.Adopt(from, n)
+		case from == 0 && n != firstGeneration && l.given(p):
+			err = p.Open(n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sockets returns what the generation's descriptors are duplicates of: stdin, stdout, stderr, then the held ports.
+func (l *Loop) sockets(n int) (specs []port.Spec, files []int) {
+	files = []int{0, 1, 2}
+	for _, p := range l.ports {
+		if fd, ok := p.FD(n); ok && l.given(p) {
+			specs = append(specs, p.Spec())
+			files = append(files, fd)
+		}
+	}
+	return specs, files
+}
+
+// withInherited adds the descriptors that this process was given, as far as their numbers are free.
+func (l *Loop) withInherited(files []int) []int {
+	for _, fd := range l.o.Inherited {
+		for len(files) <= fd {
+			files = append(files, -1)
+		}
+		if files[fd] < 0 {
+			files[fd] = fd
+		}
+	}
+	return files
+}
+
+// terminal returns the terminal to give to a generation that is live from its start, or -1.
+func (l *Loop) terminal() int {
+	if !l.o.Session {
+		return reaper.Terminal(0, l.foreground)
+	}
+	if reaper.LetTerminalGo(0) { // to the whole session, of which only this process is left
+		l.dropped = append(l.dropped, syscall.SIGHUP, syscall.SIGCONT)
+	}
+	return 0 // if it is one, and nobody's: the shim tries
+}
+
+// given says whether a port is one of --listen's, whose sockets are given to the child at its start. The others it opens
+// for itself.
+func (l *Loop) given(p *port.Port) bool {
+	return slices.ContainsFunc(l.o.Listen, func(s port.Spec) bool { return s.String() == p.Spec().String() })
+}
+
+// readIn is how long the loop waits for the watched content to be read. A mounted ConfigMap takes less than a millisecond;
+// with a file system that does not answer, the hash is that of what was read last.
+const readIn = 250 * time.Millisecond
+
+// readConfig returns the hash of the watched content as it is now, and notes it as what the handoff in flight tries. It
+// comes before whatever reads that content in earnest: if it changes in between, the watcher finds a difference and there
+// is one handoff too many, where the other way round there would be one too few.
+func (l *Loop) readConfig() string {
+	if l.o.Watch == nil {
+		return ""
+	}
+	hash := l.o.Watch.ReadWithin(readIn)
+	if h := l.records.current; h != nil {
+		h.ConfigHash = hash
+	}
+	return hash
+}
+
+// environment is what every new generation starts from, read anew.
+func (l *Loop) environment() ([]string, error) {
+	env := l.o.Environ
+	if l.o.EnvFile != "" {
+		more, err := activation.EnvFile(l.o.EnvFile)
+		if err != nil {
+			return nil, err
+		}
+		env = activation.Merge(env, more)
+	}
+	if l.o.EnvDir != "" {
+		more, err := activation.EnvDir(l.o.EnvDir)
+		if err != nil {
+			return nil, err
+		}
+		env = activation.Merge(env, more)
+	}
+	return env, nil
+}
+
+const notifySocket = "NOTIFY_SOCKET="
+
+// openNotify makes the generation's notify socket, if readiness or --follow asks for one. Else the one that this process has
+// been given itself, by podman say, is the child's.
+func (l *Loop) openNotify(g *generation, given []string) (err error) {
+	if !l.o.Follow && !slices.ContainsFunc(l.o.Ready, func(m ready.Mode) bool { return m.Kind == ready.Notify }) {
+		if i := slices.IndexFunc(given, func(kv string) bool { return strings.HasPrefix(kv, notifySocket) }); i >= 0 && !l.o.Bare {
+			g.env = append(g.env, given[i])
+		}
+		return nil
+	}
+	g.notify, err = ready.ListenNotify(func(n ready.Notification) { l.post(func() { l.notified(g, n) }) })
+	if err == nil {
+		g.env = append(g.env, notifySocket+g.notify.Name)
+	}
+	return err
+}
+
+// openWritten adds the pipe on which the generation writes its newline, if readiness asks for one. close closes
+// holdfast's copy of the end that the child gets.
+func (l *Loop) openWritten(g *generation, files []int) (with []int, close func(), err error) {
+	i := slices.IndexFunc(l.o.Ready, func(m ready.Mode) bool { return m.Kind == ready.FD })
+	if i < 0 {
+		return files, func() {}, nil
+	}
+	fd := l.o.Ready[i].FD
+	if fd < len(files) {
+		return nil, nil, fmt.Errorf("fd:%d is taken: the held ports have the descriptors up to %d", fd, len(files)-1)
+	}
+	read, write, err := pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	for len(files) < fd {
+		files = append(files, -1)
+	}
+	g.writtenEnd = read
+	go awaitNewline(read, g.written)
+	return append(files, write), func() { unix.Close(write) }, nil
+}
+
+// awaitNewline closes done at the first newline; whatever else is written means nothing.
+func awaitNewline(f *os.File, done chan struct{}) {
+	b := make([]byte, 64)
+	for {
+		n, err := f.Read(b)
+		if strings.Contains(string(b[:n]), "\n") {
+			close(done)
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// awaitExecution says when the program runs. That it could not be executed is told by the exit of the shim.
+func (l *Loop) awaitExecution(g *generation) {
+	<-g.launch.told
+	if g.launch.failure == "" {
+		l.post(func() { l.executed(g) })
+	}
+}
+
+// executed takes note that the program runs: signals that came before are now its own.
+func (l *Loop) executed(g *generation) {
+	if g.executed || g.mainGone {
+		return
+	}
+	g.executed = true
+	g.record.Executed = l.now()
+	l.forwardKept(g)
+	l.feed(machine.Event{Kind: machine.Executed, Gen: g.number})
+}
+
+// stable is how long a generation must have run for its exit not to count as one more in a row.
+const stable = 10 * time.Second
+
+func (l *Loop) mainExited(g *generation, e reaper.Exit) {
+	if l.leave(g, e) {
+		return
+	}
+	l.mainGone(g, e)
+}
+
+// mainGone takes note of the end of a main process that nobody follows.
+func (l *Loop) mainGone(g *generation, e reaper.Exit) {
+	if !g.executed {
+		<-g.launch.told // its end of the pipe is closed by now
+		if g.launch.failure == "" {
+			g.kept = nil // too late: its pid may be another's already
+			l.executed(g)
+		}
+	}
+	g.mainGone = true
+	g.record.Exit = e.String()
+	code, reason := e.Code(), e.String()
+	switch {
+	case g.launch.failure != "":
+		reason = g.launch.failure
+	case g.forbidden != "":
+		code, reason = startCode(nil), g.forbidden
+	}
+	log := l.log.Info
+	if state, ok := l.machine.Generation(g.number); ok && !state.Stopped && e.Code() != 0 {
+		log = l.log.Warn
+	}
+	if g.launch.failure != "" {
+		log = l.log.Error
+	}
+	log("main process exited", "generation", g.number, "pid", g.pid, "exit", reason)
+	l.feed(machine.Event{
+		Kind: machine.MainExited, Gen: g.number, Code: code, Reason: reason,
+		Stable: !g.record.ProvenAt.IsZero() && l.now().Sub(g.record.Started) >= stable,
+	})
+}
+
+// notified takes a message of the generation, if it is one.
+func (l *Loop) notified(g *generation, n ready.Notification) {
+	defer n.Release()
+	if n.PID == l.reaper.PID() {
+		l.left(g)
+		return
+	}
+	// The main one may have ended since: it is no member any more, but what it has said counts. Who is of another PID
+	// namespace has no pid here, and costs no look: every container of a pod can send messages.
+	main := n.PID == g.pid && !g.mainGone
+	if n.PID == 0 || !main && !slices.ContainsFunc(l.members(g), func(p reaper.Process) bool { return p.PID == n.PID }) {
+		if !g.strangers {
+			g.strangers = true
+			l.log.Warn("a notify message was not taken: its sender is not of this generation", "generation", g.number, "pid", n.PID, "uid", n.UID)
+		}
+		return
+	}
+	if n.Status != "" {
+		g.record.Detail = n.Status
+	}
+	if n.MainPID > 0 && l.o.Follow {
+		g.successor = n.MainPID
+	}
+	key := timerKey{machine.ReadyTimer, g.number}
+	if t, armed := l.timers[key]; armed && l.now().Add(n.Extend).After(t.at) { // it extends, as systemd has it, and never shortens
+		l.armFor(key, n.Extend)
+	}
+	if n.Ready {
+		select {
+		case <-g.notified:
+		default:
+			close(g.notified)
+		}
+	}
+	l.publish()
+}
+
+// close releases the descriptors and ends the goroutines of a generation; not its sockets, which the ports own.
+func (g *generation) close() {
+	if g.unbound != nil {
+		g.unbound.close()
+	}
+	g.stopProving(errNotWanted)
+	if g.stopSettling != nil {
+		g.stopSettling()
+	}
+	if g.notify != nil {
+		go g.notify.Close() // its goroutine may be posting to this very loop
+	}
+	if g.writtenEnd != nil {
+		g.writtenEnd.Close()
+	}
+}

@@ -1,0 +1,45 @@
+package handoff
+
+import (
+	"syscall"
+
+	"holdfast/reaper"
+)
+
+// watchStop has this process stop when the live generation was stopped at the terminal that it has been given. A shell
+// that runs holdfast as a job waits for this process, not for the one that Ctrl-Z has stopped, and its user would never
+// get the prompt back. PID 1 has no shell above it.
+func (l *Loop) watchStop() {
+	g, ok := l.generations[l.machine.Live]
+	if l.foreground == 0 || l.suspended || l.reaper.PID() == 1 || !ok || g.mainGone || !l.reaper.Stopped(g.pid) || !reaper.Job() {
+		return
+	}
+	l.log.Debug("stopped at the terminal", "generation", g.number, "pid", g.pid)
+	// As Ctrl-Z would have, had this group the foreground: a script that waits for this process is part of the job. This
+	// process gets it, too, and must not pass it on.
+	l.dropped = append(l.dropped, syscall.SIGTSTP)
+	if err := l.reaper.Signal(0, syscall.SIGTSTP, false); err != nil {
+		l.log.Warn("cannot stop", "err", err)
+	}
+	l.suspend()
+}
+
+// suspend stops this process, which a shell is waiting for; PID 1 it does not stop. SIGCONT has it go on.
+func (l *Loop) suspend() {
+	if l.reaper.PID() == 1 {
+		return
+	}
+	l.suspended = true
+	if err := l.reaper.Signal(l.reaper.PID(), syscall.SIGSTOP, false); err != nil {
+		l.log.Warn("cannot stop", "err", err)
+	}
+}
+
+// resume gives the live generation the terminal again that the shell has given to this process, if it has: fg does so, bg
+// does not. The SIGCONT itself is passed on as any signal.
+func (l *Loop) resume() {
+	l.suspended = false
+	if l.foreground != 0 {
+		l.giveTerminal(l.machine.Live)
+	}
+}

@@ -1,0 +1,193 @@
+package handoff
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/handoff/port"
+	"holdfast/reaper"
+)
+
+// ledger is what is known of the sockets that a generation's programs have bound for themselves, by inode. It belongs to
+// the loop.
+type ledger struct {
+	bound   map[uint64]*taken
+	changes int // counts what has been bound or let go
+}
+
+// taken is a socket that was put in place of a program's own, or is that.
+type taken struct {
+	*port.Bound
+	reusePort bool
+	since     time.Time
+	pid, at   int  // which process has bound it, and under which descriptor; the process is 0 where that is not known
+	answering bool // the program does not have it yet, since its call is still being answered
+	change    int  // which of the ledger's changes it was
+}
+
+func newLedger() ledger { return ledger{bound: map[uint64]*taken{}} }
+
+func (b *ledger) add(inode uint64, t *taken) {
+	b.bound[inode] = t
+	b.changes++
+	t.change = b.changes
+}
+
+func (b *ledger) remove(inode uint64) {
+	delete(b.bound, inode)
+	b.changes++
+}
+
+// stillLeft returns those of the sockets that are left by the generation, as they were found to be when the ledger had that
+// many changes: a worker may have got one since.
+func (b *ledger) stillLeft(found []uint64, changes int) []uint64 {
+	return slices.DeleteFunc(found, func(inode uint64) bool {
+		t, bound := b.bound[inode]
+		return bound && (t.answering || t.change > changes)
+	})
+}
+
+// repeated is the socket that a call of the same process, about the same descriptor, is just being given: a signal has
+// interrupted it, and it has come again.
+func (b *ledger) repeated(p *port.Port, pid, at int) (*taken, bool) {
+	for _, t := range b.bound {
+		if t.answering && pid != 0 && t.pid == pid && t.at == at && t.Port() == p && !t.Own() {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
+// has says whether the generation has bound a port for itself.
+func (b *ledger) has(p *port.Port) bool {
+	for _, t := range b.bound {
+		if t.Port() == p {
+			return true
+		}
+	}
+	return false
+}
+
+// bindings is how the sockets that a generation has on a port came about.
+type bindings struct {
+	inodes    []uint64
+	given     []uint64 // those that no program has bound yet: the generation has them from the one before it, or by --listen
+	settled   []uint64 // those that a program has bound and has its answer about
+	any       bool     // one of them has been bound by a program
+	reusePort bool     // one of those with SO_REUSEPORT
+	answering bool     // one of those has not reached its program yet
+	binders   []reaper.Process
+}
+
+func (b *ledger) on(inodes []uint64) bindings {
+	s := bindings{inodes: inodes}
+	for _, inode := range inodes {
+		if t, known := b.bound[inode]; known {
+			s.any, s.reusePort, s.answering = true, s.reusePort || t.reusePort, s.answering || t.answering
+			s.binders = append(s.binders, reaper.Process{PID: t.pid})
+			if !t.answering {
+				s.settled = append(s.settled, inode)
+			}
+		} else {
+			s.given = append(s.given, inode)
+		}
+	}
+	return s
+}
+
+// The waits between two looks at a socket that is bound and that nobody listens on, or that is UDP's. The last one goes on.
+func releaseWaits() []time.Duration {
+	return []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
+}
+
+// releaseLater gives a socket up that the program has bound and closed again, or connected: a client with a port of its
+// own, or a probe whether the port is free. The holder's duplicate would keep the address, and the connection open.
+func (l *Loop) releaseLater(g *generation, inode uint64) {
+	waits := releaseWaits()
+	var look func()
+	waiting := func() (t *taken, ok bool) {
+		t, ok = g.ledger.bound[inode]
+		return t, ok && l.generations[g.number] == g && (!t.Listening() || t.Port().Spec().Network == "udp")
+	}
+	look = func() {
+		t, ok := waiting()
+		switch {
+		case !ok:
+			return
+		case t.Connected():
+			l.release(g, inode)
+			return
+		}
+		members, err := l.census(g)
+		if err != nil {
+			l.after(waits[0], look)
+			return
+		}
+		inodes := inodeSet([]uint64{inode})
+		go func() {
+			has := anyOpen(members, inodes) // which may take a while
+			l.post(func() {
+				switch t, ok := waiting(); {
+				case !ok:
+				case !has && !t.answering:
+					l.release(g, inode)
+				default:
+					if len(waits) > 1 {
+						waits = waits[1:]
+					}
+					l.after(waits[0], look)
+				}
+			})
+		}()
+	}
+	l.after(waits[0], look)
+}
+
+// release closes a socket that no program listens on; what the ledger knows of others it forgets.
+func (l *Loop) release(g *generation, inode uint64) {
+	t := g.ledger.bound[inode]
+	g.ledger.remove(inode)
+	p := t.Port()
+	if !t.Listening() {
+		t.Release()
+		if !p.Held() && l.opening[p.Spec().String()] == p && !l.boundElsewhere(p) {
+			delete(l.opening, p.Spec().String())
+			l.forgetUnused(p)
+		}
+		return
+	}
+	if p.Spec().Network != "udp" || p.Live() != g.number {
+		return
+	}
+	switch mine := p.Inodes(g.number); {
+	case !slices.Contains(mine, inode):
+	case len(mine) > 1:
+		l.retireOne(g, p, inode)
+	case t.Connected():
+		l.dropSocket(g, p)
+	default:
+		l.dropClosed(g, p)
+	}
+}
+
+// boundElsewhere says whether another socket is bound on a port that nobody listens on yet.
+func (l *Loop) boundElsewhere(p *port.Port) bool {
+	for _, g := range l.generations {
+		if g.ledger.has(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// closeLedger gives up what a generation that is gone had bound and never listened on.
+func (l *Loop) closeLedger(g *generation) {
+	inodes := make([]uint64, 0, len(g.ledger.bound))
+	for inode := range g.ledger.bound {
+		inodes = append(inodes, inode)
+	}
+	slices.Sort(inodes)
+	for _, inode := range inodes {
+		l.release(g, inode)
+	}
+}

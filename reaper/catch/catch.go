@@ -1,0 +1,103 @@
+// Package catch hands the signals that package early has caught to whoever they are for. Only a program that is an init may
+// import it: from its very start all signals are caught then, and mean nothing until Catch or Release is called.
+package catch
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"holdfast/reaper"
+	"holdfast/reaper/early"
+)
+
+// Catch takes every signal since the very start of the program. All that a process can be sent goes to Forward, in the
+// order in which the kernel gives it, real-time signals one by one; not those that this process raises itself: SIGPIPE by
+// a write to a reader that has left, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
+// SIGTTIN and SIGTTOU are ignored. It is to be called once, and fails only where the program was short of descriptors at
+// its start.
+func Catch() (reaper.Signals, error) {
+	s := reaper.Signals{
+		Forward: make(chan os.Signal, 256), // what does not fit waits in the pipe
+		Child:   make(chan os.Signal, 1),   // SIGCHLD merges anyway
+	}
+	input, errno := early.Input()
+	if errno != 0 {
+		return s, fmt.Errorf("catch signals: %w", syscall.Errno(errno))
+	}
+	signal.Notify(s.Child, syscall.SIGCHLD)
+	// Package os asks for it: not to be found here, a SIGPIPE of its own would end this process when anything in it writes
+	// to os.Stderr after the reader has left.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	runtime.UnlockOSThread() // the first thread was main's until os/signal had chosen another (package early)
+	go deliver(os.NewFile(uintptr(input), "signals"), s.Forward)
+	return s, nil
+}
+
+// deliver passes on what comes, for as long as the process lives.
+func deliver(came *os.File, to chan<- os.Signal) {
+	self := int32(os.Getpid())
+	infos := make([]early.Info, 64)
+	others := threads{known: map[int]bool{int(self): true}} // the first thread takes them
+	others.visit()
+	for {
+		n, err := came.Read(early.Bytes(infos))
+		others.visit()
+		for _, i := range infos[:n/early.Size] {
+			s := syscall.Signal(i.Signal)
+			// The kernel names the writer as the sender: send_sig(SIGPIPE, current).
+			if own := i.PID == self && i.Code <= 0; own && s == syscall.SIGPIPE {
+				continue
+			}
+			if s == syscall.SIGHUP && i.Code > 0 {
+				to <- reaper.HangUp{}
+				continue
+			}
+			to <- s
+		}
+		if err != nil {
+			return // nobody closes it
+		}
+	}
+}
+
+// threads are those of this process, as far as they have been visited.
+type threads struct {
+	count int // as the runtime counted when they were last looked at
+	known map[int]bool
+}
+
+// visit keeps those that the runtime has started since the last time from taking signals (early.Visit). Without /proc it
+// cannot: they go on to take one each.
+func (t *threads) visit() {
+	count, _ := runtime.ThreadCreateProfile(nil)
+	if count == t.count {
+		return
+	}
+	t.count = count
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if id, err := strconv.Atoi(e.Name()); err == nil && !t.known[id] {
+			t.known[id] = true
+			early.Visit(id)
+		}
+	}
+}
+
+// Stops has SIGTTIN and SIGTTOU caught, too. This process must not write to its terminal in the background then.
+func Stops() { early.Stops() }
+
+// Release gives every signal its default meaning back, for what is no init: it ends on Ctrl-C as any program does. What has
+// come meanwhile comes again.
+func Release() {
+	runtime.UnlockOSThread()
+	for _, s := range early.Release() {
+		syscall.Kill(os.Getpid(), syscall.Signal(s))
+	}
+}

@@ -1,0 +1,139 @@
+// Package reaper is the part of holdfast that any init is: it starts processes, waits for every child there is, adopted
+// orphans included, catches signals and knows which process descends from which. It knows nothing of ports.
+//
+// Its invariant: no zombie outlives one SIGCHLD, and every exit is reported once. That holds because one goroutine calls
+// Start, Signal and Reap: a pid that Start has returned cannot have been reaped before, and a pid that is signalled
+// cannot be another's by then. Nothing beside Reap may wait for children: not os/exec, not os.Process.
+package reaper
+
+import (
+	"fmt"
+	"iter"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reaper starts and reaps. All its methods belong to one goroutine.
+type Reaper struct {
+	pid      int
+	reaped   uint64
+	environs environs
+}
+
+// New makes the calling process a reaper: PID 1 is one by birth, any other becomes a child subreaper (prctl(2)
+// PR_SET_CHILD_SUBREAPER, Linux 3.4), so that orphaned descendants come to it in either case.
+func New() (*Reaper, error) {
+	r := &Reaper{pid: os.Getpid()}
+	if r.pid == 1 {
+		return r, nil
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("become a child subreaper: %w", err)
+	}
+	return r, nil
+}
+
+// PID returns the pid of this process, as it sees itself.
+func (r *Reaper) PID() int { return r.pid }
+
+// Init says whether this process is PID 1 of its namespace.
+func (r *Reaper) Init() bool { return r.pid == 1 }
+
+// Reaped returns how many children have been reaped so far.
+func (r *Reaper) Reaped() uint64 { return r.reaped }
+
+// Command is what Start executes.
+type Command struct {
+	Path string
+	Argv []string
+	Env  []string
+	// Files are the child's descriptors: its descriptor i is a duplicate of Files[i]; -1 leaves i closed. The caller
+	// keeps and closes its own. Everything else must be close-on-exec.
+	Files []int
+	// Terminal is this process' descriptor of the terminal whose foreground the child's process group gets; -1 = none.
+	Terminal int
+	// Session asks for a session of its own in place of a process group. Terminal means nothing then.
+	Session bool
+}
+
+// Start executes c in a process group of its own and returns its pid. A failure to execute is returned here, with the
+// errno of execve(2); no child is left behind then.
+func (r *Reaper) Start(c Command) (int, error) {
+	files := make([]uintptr, len(c.Files))
+	for i, fd := range c.Files {
+		files[i] = uintptr(fd) // -1 is what syscall.ForkExec takes for "closed"
+	}
+	attr := &syscall.ProcAttr{Env: c.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	switch {
+	case c.Session:
+		attr.Sys.Setpgid, attr.Sys.Setsid = false, true
+	case c.Terminal >= 0:
+		attr.Sys.Foreground, attr.Sys.Ctty = true, c.Terminal
+	}
+	pid, err := syscall.ForkExec(c.Path, c.Argv, attr)
+	if err != nil {
+		return 0, fmt.Errorf("start %s: %w", c.Path, err)
+	}
+	return pid, nil
+}
+
+// Exit is the end of one child.
+type Exit struct {
+	PID    int
+	Status syscall.WaitStatus
+}
+
+// Code returns what a shell would: the exit code, or 128 + N for signal N.
+func (e Exit) Code() int {
+	if e.Status.Signaled() {
+		return 128 + int(e.Status.Signal())
+	}
+	return e.Status.ExitStatus()
+}
+
+// String says it in words: "exit code 1", "killed by SIGKILL".
+func (e Exit) String() string {
+	if !e.Status.Signaled() {
+		return fmt.Sprintf("exit code %d", e.Status.ExitStatus())
+	}
+	core := ""
+	if e.Status.CoreDump() {
+		core = ", core dumped"
+	}
+	return "killed by " + SignalName(e.Status.Signal()) + core
+}
+
+// Reap collects every child that has exited, without waiting, in the order the kernel gives. It is to be called after
+// each SIGCHLD: the kernel merges those, so one may stand for many.
+//
+// Each child is looked at first and collected only when it has been dealt with: until then it is a zombie, and its pid and
+// that of its process group are still its own. What is started meanwhile cannot get them, and a signal goes nowhere else.
+func (r *Reaper) Reap() iter.Seq[Exit] {
+	return func(yield func(Exit) bool) {
+		for {
+			e, ok := peek()
+			if !ok {
+				return
+			}
+			r.reaped++
+			more := yield(e)
+			collect(e.PID)
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Signal sends sig to the child pid, or, if group is set, to its process group.
+func (r *Reaper) Signal(pid int, sig syscall.Signal, group bool) error {
+	if group {
+		pid = -pid
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return fmt.Errorf("send %s to %d: %w", SignalName(sig), pid, err)
+	}
+	return nil
+}
