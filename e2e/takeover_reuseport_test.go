@@ -49,7 +49,7 @@ for n in range(` + strconv.Itoa(workers) + `):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         s.bind(("127.0.0.1", int(sys.argv[1])))
         s.listen(100)
-        print("worker", os.getpid(), flush=True)
+        os.write(1, b"worker %d\n" % os.getpid())
         s.settimeout(0.1)
         stop = []
         signal.signal(signal.SIGTERM, lambda *a: stop.append(1))
