@@ -16,7 +16,7 @@ RUN go mod download
 COPY . .
 # The same flags as make build: static, stripped, the same bytes from the same source.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /holdfast .
+    go build -tags holdfast_entry -trimpath -buildvcs=false -ldflags "-s -w -E holdfast_entry -checklinkname=0 -X main.version=$VERSION" -o /holdfast .
 
 FROM scratch
 ARG VERSION=devel

@@ -1,10 +1,12 @@
 # make help lists the targets.
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS  = -s -w -X main.version=$(VERSION)
+# The entry point is explained in reaper/early/entry.go.
+ENTRY    = -E holdfast_entry -checklinkname=0
+LDFLAGS  = -s -w $(ENTRY) -X main.version=$(VERSION)
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Static, and the same bytes from the same source.
-BUILD    = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+BUILD    = CGO_ENABLED=0 go build -tags holdfast_entry -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .PHONY: help build demo test unit fuzz e2e e2e-page init lint vuln docs chaos soak servers bench bench-quick bench-full release-check arm64 clean
 
@@ -37,7 +39,7 @@ PURE     = holdfast/handoff/machine
 PORT     = holdfast/handoff/port
 unit: ## the packages' own tests, under the race detector
 	go test -timeout 20m $(TESTFLAGS) $(PURE)
-	go test -race -timeout 20m $(TESTFLAGS) $$(go list . ./completion ./reaper/... ./handoff/... ./probes/... ./e2e/load/... ./e2e/demo/... ./e2e/matrix/... | grep -vxe $(PURE) -e $(PORT))
+	go test -race -timeout 20m $(TESTFLAGS) $$(go list . ./docs/... ./reaper/... ./handoff/... ./probes/... ./e2e/load/... ./e2e/demo/... ./e2e/matrix/... | grep -vxe $(PURE) -e $(PORT))
 	go test -race -short -timeout 20m $(TESTFLAGS) $(PORT)
 	go test -timeout 15m $(TESTFLAGS) $(PORT)
 	cd e2e/bench && go test $(TESTFLAGS) ./...
@@ -87,6 +89,8 @@ lint: ## gofmt, vet and staticcheck, for amd64 and arm64
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	go vet ./...
 	GOARCH=arm64 go vet ./...
+	go vet -tags holdfast_entry ./reaper/early
+	GOARCH=arm64 go vet -tags holdfast_entry ./reaper/early
 	cd e2e/servers/goactivation && go vet .
 	cd e2e/servers/gofasthttp && go vet .
 	cd e2e/grpc && go vet .
@@ -97,7 +101,7 @@ lint: ## gofmt, vet and staticcheck, for amd64 and arm64
 	cd deploy/image && go vet . && $(STATICCHECK) .
 	cd deploy/check && go vet . && $(STATICCHECK) .
 	$(STATICCHECK) ./...
-	GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null .
+	GOARCH=arm64 $(BUILD) -o /dev/null .
 
 vuln: ## known vulnerabilities that the code can reach (govulncheck); says so where their database cannot be reached
 	.ci/vuln

@@ -21,8 +21,8 @@ func house() map[string][]string {
 		"handoff/activation", "handoff/headroom", "handoff/machine", "handoff/port", "handoff/ready", "handoff/status", "handoff/takeover", "reaper",
 	}
 	return map[string][]string{
-		".":                  append([]string{"completion", "handoff", "handoff/control", "handoff/trigger", "probes", "reaper/catch", "e2e/demo"}, parts...),
-		"completion":         nil,
+		".":                  append([]string{"docs/completion", "handoff", "handoff/control", "handoff/trigger", "probes", "reaper/catch", "e2e/demo"}, parts...),
+		"docs/completion":    nil,
 		"probes":             {"handoff/status"},
 		"handoff":            parts,
 		"handoff/headroom":   nil,
@@ -139,5 +139,19 @@ func TestArchitecturePage(t *testing.T) {
 	}
 	if found < 30 {
 		t.Errorf("only %d names were found in the walk", found)
+	}
+}
+
+// TestEntry: whoever builds holdfast gives it its own entry point (reaper/early/entry.go). Without, it works but for the
+// first half millisecond of signals, which few tests would tell.
+func TestEntry(t *testing.T) {
+	for _, file := range []string{"Makefile", "Dockerfile", ".goreleaser.yaml", "e2e/harness/build.go", "e2e/arm64/run.sh", "deploy/check/settings_test.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`-tags[ =",]+holdfast_entry`).Match(text) || !strings.Contains(string(text), "-E holdfast_entry -checklinkname=0") {
+			t.Errorf("%s builds without holdfast_entry", file)
+		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"holdfast/completion"
+	"holdfast/docs/completion"
 )
 
 func defineCompletion(*pflag.FlagSet) action {

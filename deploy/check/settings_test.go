@@ -23,7 +23,7 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", dir+"/", ".", "./e2e/servers/naughty")
+	build := exec.Command("go", "build", "-tags", "holdfast_entry", "-ldflags", "holdfast=-E holdfast_entry -checklinkname=0", "-o", dir+"/", ".", "./e2e/servers/naughty")
 	build.Dir = "../.."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr

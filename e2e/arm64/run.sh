@@ -35,7 +35,7 @@ for name in sh mount ip poweroff cat echo wget sleep ls kill uname grep test tru
 done
 printf 'root:x:0:0:root:/:/bin/sh\n' >"$root/etc/passwd"
 export GOARCH=arm64 CGO_ENABLED=0
-go build -trimpath -ldflags '-s -w' -o "$root/bin/holdfast" .
+go build -tags holdfast_entry -trimpath -ldflags '-s -w -E holdfast_entry -checklinkname=0' -o "$root/bin/holdfast" .
 go build -trimpath -ldflags '-s -w' -o "$root/bin/server" ./e2e/servers/naughty
 for package in handoff/takeover handoff/port reaper reaper/catch; do
 	go test -c -o "$root/bin/$(basename "$package").test" "./$package"

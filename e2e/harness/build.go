@@ -60,7 +60,7 @@ var built = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	packages := []string{"./e2e/servers/naughty"}
+	packages := []string{"-tags", "holdfast_entry", "-ldflags", "holdfast=-E holdfast_entry -checklinkname=0", "./e2e/servers/naughty"}
 	if os.Getenv(binEnv) == "" {
 		packages = append(packages, ".")
 	}

@@ -144,6 +144,7 @@ func install() (i installed) {
 			i.errno = errno
 		}
 	}
+	mend()
 	unblock()
 	return i
 }

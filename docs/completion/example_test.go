@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"holdfast/completion"
+	"holdfast/docs/completion"
 )
 
 // What fish is told of one flag.
