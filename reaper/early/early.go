@@ -111,7 +111,14 @@ func fault(s int) bool {
 	return false
 }
 
-func install() (i installed) {
+func install() installed {
+	i := handlers()
+	mend()
+	unblock()
+	return i
+}
+
+func handlers() (i installed) {
 	const cloexec, nonblock = 0o2000000, 0o4000
 	var ends [2]int32
 	if i.errno = failed(call(sysPipe2, uintptr(unsafe.Pointer(&ends)), cloexec|nonblock, 0, 0)); i.errno != 0 {
@@ -144,8 +151,6 @@ func install() (i installed) {
 			i.errno = errno
 		}
 	}
-	mend()
-	unblock()
 	return i
 }
 
