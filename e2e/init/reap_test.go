@@ -24,6 +24,9 @@ func reapCases() []testCase {
 		{section: section, name: "an orphan in a session of its own", want: "reaped", run: orphans(`setsid sh -c 'sleep 0.05 & echo last $!' &`)},
 		{section: section, name: "an orphan that is stopped, continued and killed", want: "reaped", run: stoppedOrphan},
 		{section: section, name: "an orphan that another process traces", want: "reaped", run: traced},
+		{section: section, name: "the main child, traced by a child of its own", want: "exit 7", run: func(t *testing.T, x tool) string {
+			return start(t, x, run{argv: x.argv(nil, mustWitness(t), "tracee", "7")}).ends()
+		}},
 		{section: section, name: "a number given to an orphan twice", want: "exit 6", run: reused},
 		{section: section, name: "a child that ends before its start has returned, 50 times", want: "exit 3", run: shortLived},
 	}

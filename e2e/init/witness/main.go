@@ -42,6 +42,10 @@ func main() {
 		threads(number(args[0]))
 	case "traced":
 		traced()
+	case "tracee":
+		tracee(number(args[0]))
+	case "tracer":
+		tracer()
 	case "reuse":
 		reuse()
 	default:
@@ -302,6 +306,42 @@ func traced() {
 	}
 	fmt.Println("traced", orphan)
 	rest()
+}
+
+// tracee has a child of its own trace it, and ends when that has begun.
+func tracee(code int) {
+	self, err := os.Executable()
+	must("find myself", err)
+	began, begins, err := os.Pipe()
+	must("make a pipe", err)
+	_, err = syscall.ForkExec(self, []string{"witness", "tracer"}, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2, begins.Fd()}})
+	must("start a tracer", err)
+	must("close", begins.Close())
+	if n, _ := began.Read(make([]byte, 1)); n != 1 {
+		fail("the tracer has not begun")
+	}
+	os.Exit(code)
+}
+
+// tracer follows its parent to its end, which the init hears of only then.
+func tracer() {
+	parent := os.Getppid()
+	must("trace the parent", seize(parent))
+	_, err := syscall.Write(3, []byte{1})
+	must("say so", err)
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(parent, &status, syscall.WALL, nil)
+		must("wait for the parent", err)
+		if !status.Stopped() {
+			rest()
+		}
+		sig := int(status.StopSignal())
+		if status>>16 != 0 { // of ptrace's own
+			sig = 0
+		}
+		must("let it go on", syscall.PtraceCont(parent, sig))
+	}
 }
 
 func seize(pid int) error {
