@@ -127,6 +127,7 @@ func startCases() []testCase {
 		{section: section, name: "no /proc", want: "exit 7", run: exitsIn(run{launch: []string{"-noproc"}}, "sh", "-c", "exit 7")},
 		{section: section, name: "no /proc: an orphan, and TERM", want: "reaped, exit 143", run: withoutProc},
 		{section: section, name: "an empty /dev: no /dev/tty, no /dev/null", want: "exit 7", run: exitsIn(run{launch: []string{"-nodev"}}, "sh", "-c", "exit 7")},
+		{section: section, name: "an empty /dev, and stdin, stdout and stderr closed", want: "exit 7", why: whyStdin, run: exitsIn(run{launch: []string{"-nodev", "-close", "0,1,2"}}, "sh", "-c", "exit 7")},
 		{section: section, name: "32 open files at most", want: "exit 7", run: exitsIn(run{launch: []string{"-files", "32"}}, "sh", "-c", "exit 7")},
 		{section: section, name: "an environment of 1.9 MB", want: "exit 7", run: exitsIn(run{env: largeEnvironment()}, "sh", "-c", `[ ${#V19} = 100000 ] && exit 7`)},
 		{section: section, name: "as large an environment as it can be started with itself", want: "exit 7", run: greatestEnvironment},

@@ -14,6 +14,9 @@ package early
 // the five do what they do in any Go program. The case of e2e/init that sends TERM 0 to
 // 5 ms after the exec tells.
 //
+// The other thing that Go insists on is that descriptors 0 to 2 are open: it opens /dev/null for one that is not, and where
+// there is none, it ends. Such a one is an empty epoll set here: reading it and writing to it fail, as if it were closed.
+//
 // -checklinkname=0 is what lets assembly name a variable of the runtime's. Built without all this, the package works all
 // the same, but for that time.
 
