@@ -31,6 +31,7 @@ import (
 func main() {
 	name := flag.String("size", "whole", "quick, whole or full")
 	only := flag.String("only", "", "the parts to measure, with commas between: "+strings.Join(partNames(), ", ")+"; all by default")
+	server := flag.String("server", "", "only the ways that hand this server over: Go, nginx, HAProxy, gunicorn, Puma or Node; writes nothing")
 	root := flag.String("root", "../..", "the repository")
 	dry := flag.Bool("dry", false, "write nothing")
 	out := flag.String("out", "", "where to write; the repository's docs by default")
@@ -38,13 +39,13 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *name, *only, *root, *out, *dry, *render); err != nil {
+	if err := run(ctx, *name, *only, *server, *root, *out, *dry || *server != "", *render); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, name, only, root, out string, dry, render bool) error {
+func run(ctx context.Context, name, only, server, root, out string, dry, render bool) error {
 	// What this was given itself, by a shell say, is not for those that are measured.
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return err
@@ -88,6 +89,7 @@ func run(ctx context.Context, name, only, root, out string, dry, render bool) er
 		return err
 	}
 	defer clean()
+	b.server = server
 	if only != "" && out != "" {
 		if old, err := read(out); err == nil {
 			b.results = old

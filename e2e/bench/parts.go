@@ -27,6 +27,7 @@ import (
 // bench is one run.
 type bench struct {
 	size    size
+	server  string // all if empty
 	note    func(format string, args ...any)
 	tools   peers.Tools
 	witness string
@@ -192,9 +193,12 @@ func (b *bench) bad() (err error) {
 // loaded are all or, where that takes too long, those that start in no time.
 func (b *bench) loaded() []peers.Peer {
 	return slices.DeleteFunc(peers.All(), func(p peers.Peer) bool {
-		return !b.size.others && p.Server != peers.GoServer && p.Server != "nginx"
+		return b.left(p) || !b.size.others && p.Server != peers.GoServer && p.Server != "nginx"
 	})
 }
+
+// left says whether p is not asked for.
+func (b *bench) left(p peers.Peer) bool { return b.server != "" && p.Server != b.server }
 
 // badPeers are those of the Go server first, holdfast's rows before all others; and, unless that takes too long, the rest.
 func (b *bench) badPeers() (all []peers.Peer) {
@@ -212,7 +216,7 @@ func (b *bench) badPeers() (all []peers.Peer) {
 	if b.size.others {
 		all = append(all, others...)
 	}
-	return all
+	return slices.DeleteFunc(all, b.left)
 }
 
 func (b *bench) inits() (err error) {

@@ -183,7 +183,10 @@ func ownReloads() []Peer {
 	}
 	puma := func(p *Place) ([]string, error) {
 		config, err := p.write("config.ru")
-		return []string{"/usr/bin/puma", "--quiet", "-w", "2", "-t", "4:4", "--bind", "tcp://" + p.Addr(), config}, err
+		// A thread for each connection of the load. Where kept connections have taken all, Puma 5.6 waits for one that is free
+		// before it accepts, and meanwhile does not look for its own stop command (Server#handle_servers): it goes on until the
+		// clients leave, whoever stops it.
+		return []string{"/usr/bin/puma", "--quiet", "-w", "2", "-t", "100:100", "--bind", "tcp://" + p.Addr(), config}, err
 	}
 	node := func(p *Place) ([]string, error) { return []string{"node", filepath.Join(p.Files, "app.js")}, nil }
 	pm2 := func(r *Running, argv ...string) error { return r.tool(append([]string{"pm2", "--silent"}, argv...)...) }
