@@ -128,6 +128,22 @@ func TestSoakTurnsBack(t *testing.T) {
 	r.WaitGone(within)
 }
 
+// TestSoakTurnsBackFromTheHung: what does not answer in its soak is not ready, although it does not say so.
+func TestSoakTurnsBackFromTheHung(t *testing.T) {
+	t.Parallel()
+	hang := newGate(t)
+	r := hold(t, "*:ok", "--soak", "10m", "--ready", `exec:sh -c "test ! -e `+string(hang)+` || exec sleep 1000"`)
+	r.WaitLive(1, within)
+	r.Signal(syscall.SIGHUP)
+	r.WaitStatus("generation 2 is live", within, func(s *status.Snapshot) bool { return s.Live == 2 })
+	hang.open(t)
+	s := r.WaitHandoffs(1, within)
+	if s.Live != 1 || !s.Last.TurnedBack || !strings.Contains(s.Last.Reason, "no answer within 1s") {
+		t.Errorf("generation %d is live: %+v", s.Live, s.Last)
+	}
+	r.WaitGone(within)
+}
+
 // TestSoakAnswersWhatIsQueued holds a generation's accept queue filled while it dies in its soak.
 func TestSoakAnswersWhatIsQueued(t *testing.T) {
 	t.Parallel()
@@ -142,7 +158,7 @@ func TestSoakAnswersWhatIsQueued(t *testing.T) {
 	r.Eventually("20 connections are queued", within, func() bool { return queuedOn(r, 2) == 20 })
 	crash.open(t)
 	r.WaitHandoffs(1, within)
-	flow(t, l, 100)
+	r.Eventually("all are answered", within, func() bool { return l.Snapshot().Requests == 200 })
 	result := l.Stop()
 	if result.Lost() != 0 || result.ByGeneration[1] == 0 {
 		t.Errorf("%v\n%+v", result, result.Failures)
@@ -171,7 +187,7 @@ func TestSoakRelaysFromTheStubborn(t *testing.T) {
 	if s.Live != 1 || !s.Last.TurnedBack || !strings.Contains(s.Last.Reason, "exit code 1") {
 		t.Errorf("generation %d is live: %+v", s.Live, s.Last)
 	}
-	flow(t, l, 100)
+	r.Eventually("all are answered", within, func() bool { return l.Snapshot().Requests == 200 })
 	if result := l.Stop(); result.Lost() != 0 || result.ByGeneration[1] != result.Requests {
 		t.Errorf("%v\n%+v", result, result.Failures)
 	}

@@ -28,6 +28,10 @@ func (l *Loop) prove(g *generation) {
 	l.inBackground(g, func(ctx context.Context, t ready.Target) error { return ready.Prove(ctx, modes, t) }, l.proofEnded)
 }
 
+// recheckTimeout is how long a generation that is live may take to show in the soak that it still is ready: it is what the
+// kubelet gives a readiness probe by default (timeoutSeconds). It has been quick enough before, and users wait meanwhile.
+const recheckTimeout = time.Second
+
 // recheck asks again and again during the soak.
 func (l *Loop) recheck(g *generation) {
 	modes := again(l.o.Ready)
@@ -123,20 +127,21 @@ func (e tooLateError) Is(target error) bool { return target == errTooLate }
 
 func (l *Loop) target(g *generation) ready.Target {
 	return ready.Target{
-		Generation:   g.number,
-		Held:         func() []*port.Port { return l.portsOf(g.number) },
-		AllHeld:      l.allPorts,
-		Changed:      l.nextChange,
-		Required:     l.required(g),
-		MayChange:    l.o.PortsMayChange,
-		MayOpen:      l.o.Takeover != TakeoverOff,
-		LiveUnproven: !l.liveProven(),
-		Timeout:      l.o.ReadyTimeout,
-		First:        l.machine.Live == g.number && !g.proven(l),
-		Exec:         func(ctx context.Context, command []string) error { return l.exec(ctx, g, command) },
-		Notified:     g.notified,
-		Written:      g.written,
-		Clock:        l.o.Clock,
+		Generation:     g.number,
+		Held:           func() []*port.Port { return l.portsOf(g.number) },
+		AllHeld:        l.allPorts,
+		Changed:        l.nextChange,
+		Required:       l.required(g),
+		MayChange:      l.o.PortsMayChange,
+		MayOpen:        l.o.Takeover != TakeoverOff,
+		LiveUnproven:   !l.liveProven(),
+		Timeout:        l.o.ReadyTimeout,
+		First:          l.machine.Live == g.number && !g.proven(l),
+		Exec:           func(ctx context.Context, command []string) error { return l.exec(ctx, g, command) },
+		Notified:       g.notified,
+		Written:        g.written,
+		Clock:          l.o.Clock,
+		RecheckTimeout: recheckTimeout,
 		Waiting: func(why string) {
 			l.post(func() {
 				if g.record.Detail != why {

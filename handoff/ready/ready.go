@@ -55,6 +55,8 @@ type Target struct {
 	// goroutines.
 	Waiting func(why string)
 	Clock   clock.Clock
+
+	RecheckTimeout time.Duration // how long an answer to Recheck may take
 }
 
 // ErrNoPort is the outcome for a generation that is live from its start and holds no port.
@@ -89,21 +91,27 @@ func Prove(ctx context.Context, modes []Mode, t Target) error {
 }
 
 // Recheck returns when a mode that held before holds no more, with the reason, or with ctx's error when that ends. One
-// failure may be chance: it takes two in a row, the second at once.
+// failure may be chance: it takes two in a row, the second at once. No answer within t.RecheckTimeout is one.
 func Recheck(ctx context.Context, modes []Mode, t Target) error {
 	for {
 		if err := sleep(ctx, t.Clock, againIn); err != nil {
 			return err
 		}
 		for _, m := range modes {
-			if !m.Again() || attempt(ctx, m, t) == nil {
+			if !m.Again() || recheck(ctx, m, t) == nil {
 				continue
 			}
-			if err := attempt(ctx, m, t); err != nil && ctx.Err() == nil {
+			if err := recheck(ctx, m, t); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("%s: %w", m, err)
 			}
 		}
 	}
+}
+
+func recheck(ctx context.Context, m Mode, t Target) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.RecheckTimeout, fmt.Errorf("no answer within %v", t.RecheckTimeout))
+	defer cancel()
+	return attempt(ctx, m, t)
 }
 
 func prove(ctx context.Context, m Mode, t Target) error {

@@ -410,7 +410,7 @@ func TestRecheck(t *testing.T) {
 	noLeak(t)
 	fake := clocktesting.NewFakeClock(time.Now())
 	results := make(chan error)
-	target := ready.Target{Clock: fake, Exec: func(ctx context.Context, _ []string) error {
+	target := ready.Target{Clock: fake, RecheckTimeout: patience, Exec: func(ctx context.Context, _ []string) error {
 		select {
 		case err := <-results:
 			return err
@@ -448,6 +448,19 @@ func TestRecheck(t *testing.T) {
 	give(bad)
 	recheck.cancel(errOver) // while it asks for the second time
 	if err := recheck.outcome(); err != errOver {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+// TestRecheckTakesTooLong: no answer is none, also of a command, which has all the time there is when it proves.
+func TestRecheckTakesTooLong(t *testing.T) {
+	noLeak(t)
+	target := ready.Target{Clock: clock.RealClock{}, RecheckTimeout: time.Millisecond, Exec: func(ctx context.Context, _ []string) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}}
+	err := ready.Recheck(t.Context(), modes(t, "exec:check"), target)
+	if err == nil || err.Error() != "exec:check: no answer within 1ms" {
 		t.Errorf("it ends with %v", err)
 	}
 }
