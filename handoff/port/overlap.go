@@ -46,6 +46,13 @@ func (p *Port) SetOverlaps(others []Spec) {
 	p.others = slices.Clone(others)
 }
 
+// Overlapped says whether SetOverlaps has told of any.
+func (p *Port) Overlapped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.others) > 0
+}
+
 // elsewhere says whether the kernel leads what is sent to addr to another held port. It takes the more specific one, and
 // IPv4 before a dual-stack one (compute_score in net/ipv4/inet_hashtables.c). Between IPv6 alone and dual-stack the older
 // one wins. p.mu is held.

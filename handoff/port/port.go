@@ -28,6 +28,8 @@ type Port struct {
 	log   *slog.Logger
 	slots chan struct{} // one for each connection of Dial that is open
 
+	kernel *Kernel // what it knows together with others
+
 	ctx     context.Context // ends with Close: everything in the background stops
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup // what runs in the background
@@ -65,11 +67,12 @@ type Port struct {
 	buffer   []byte                   // for one datagram
 }
 
-// New makes a held port, as yet without a socket.
+// New makes a held port, as yet without a socket, that finds out everything for itself: the only one, or a test's. Others
+// have a Kernel in common.
 func New(spec Spec, log *slog.Logger) *Port {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Port{
-		spec: spec, key: spec.String(), log: log.With("port", spec.String()), addr: spec.Addr,
+		spec: spec, key: spec.String(), log: log.With("port", spec.String()), addr: spec.Addr, kernel: &Kernel{},
 		slots: make(chan struct{}, maxProbes),
 		ctx:   ctx, stop: stop, attach: attach, testTimeout: testTimeout,
 		path: spec.Path, gens: map[int][]*socket{}, flows: map[netip.AddrPort]*flow{},

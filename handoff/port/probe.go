@@ -114,7 +114,7 @@ func (p *Port) aim(pr *probe, raw syscall.RawConn, source netip.Addr) error {
 }
 
 func (p *Port) aimFD(pr *probe, fd int, source netip.Addr) error {
-	from, err := bindProbe(fd, source)
+	from, err := bindProbe(fd, source, p.kernel.sourcePorts())
 	if err != nil {
 		return fmt.Errorf("bind a probe to %s: %w", source, err)
 	}
@@ -127,28 +127,41 @@ func (p *Port) aimFD(pr *probe, fd int, source netip.Addr) error {
 	return p.route(pr)
 }
 
-// bindAttempts is how often bindProbe tries; each fails only if somebody takes the port at that moment.
+// bindAttempts is how often bindProbe has the kernel look for a port; each fails only if somebody takes it at that moment.
 const bindAttempts = 100
 
 // bindProbe binds fd to some port of source and returns both. The port is named to bind(2): one that bind chooses itself
 // the kernel takes back as soon as the connection has ended on both sides, although the socket is open still
 // (SOCK_BINDPORT_LOCK in tcp_set_state, net/ipv4/tcp.c), and somebody else's connection could then come from there.
-func bindProbe(fd int, source netip.Addr) (from netip.AddrPort, err error) {
+func bindProbe(fd int, source netip.Addr, ports sourcePorts) (from netip.AddrPort, err error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return from, err
 	}
 	for _, source := range aliases(source) {
-		for range bindAttempts {
-			if from, err = vacant(kind, source); err != nil {
-				break
-			}
-			if err = unix.Bind(fd, sockaddr(from)); err != unix.EADDRINUSE {
-				return from, err
-			}
-		}
-		if err != unix.EADDRINUSE {
+		if from, err = bindSome(fd, kind, source, ports); err != unix.EADDRINUSE {
 			break
+		}
+	}
+	return from, err
+}
+
+// bindSome guesses first. The kernel tries one port after the other, and where half of them are taken, by connections in
+// TIME_WAIT say, each search goes through all of that half: 5 ms of bind(2) (inet_csk_find_open_port, seen on 6.18), for
+// each probe.
+func bindSome(fd, kind int, source netip.Addr, ports sourcePorts) (from netip.AddrPort, err error) {
+	for port := range ports.guesses {
+		from = netip.AddrPortFrom(source, port)
+		if err = unix.Bind(fd, sockaddr(from)); err != unix.EADDRINUSE {
+			return from, err
+		}
+	}
+	for range bindAttempts {
+		if from, err = vacant(kind, source); err != nil {
+			return from, err
+		}
+		if err = unix.Bind(fd, sockaddr(from)); err != unix.EADDRINUSE {
+			return from, err
 		}
 	}
 	return from, err

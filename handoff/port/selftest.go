@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstProbes is how many probes test the switch when the first socket joins another (later a single one does): a kernel
-// that ignores the program hashes each to the right socket with a chance of one half. Each takes some 50 µs.
+// firstProbes is how many probes test the switch when a socket joins another for the first time: a kernel that ignores the
+// program hashes each to the right socket with a chance of one half. That much is the same for all ports of a kind. What is
+// a port's own, a stranger in its group say or a firewall, a single one shows, with each socket anew. Each takes some 50 µs.
 const firstProbes = 8
 
 // testTimeout bounds the test. It is reached only where steering fails.
@@ -21,16 +22,18 @@ func (p *Port) selfTest(s *socket) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.testTimeout)
 	defer cancel()
 	p.mu.Lock()
+	kind := steering{p.spec.Network, !p.addr.Addr().Is4()}
+	p.mu.Unlock()
 	probes := firstProbes
-	if p.verified {
+	if p.kernel.seenSteering(kind) {
 		probes = 1
 	}
-	p.mu.Unlock()
 	for range probes {
 		if err := p.testOnce(ctx, s); err != nil {
 			return fmt.Errorf("test the switch: %w: %w", errNotSteered, err)
 		}
 	}
+	p.kernel.sawSteering(kind)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.verified = true
@@ -97,6 +100,9 @@ func (p *Port) take(s *socket, want netip.AddrPort) (bool, error) {
 		return false, err
 	}
 	if addrPort(sa) == netip.AddrPortFrom(want.Addr().WithZone("").Unmap(), want.Port()) {
+		// With a reset, so that nothing of it stays in TIME_WAIT: with a thousand ports that would be a large part of all the
+		// ports that there are to connect from, for a minute.
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		return true, unix.Close(fd)
 	}
 	p.straggle(s, fd)
