@@ -100,7 +100,7 @@ func (l *Loop) eachPort(g *generation, what string, do func(*port.Port) error) {
 func (l *Loop) cutover(to int) {
 	before := map[*port.Port]int{}
 	for _, p := range l.ports {
-		if _, has := p.FD(to); !has && slices.ContainsFunc(l.portsOf(to), func(q *port.Port) bool { return q.Spec().Covers(p.Spec()) }) {
+		if _, has := p.FD(to); !has && slices.ContainsFunc(l.near[placeOf(p.Spec())], func(q *port.Port) bool { _, has := q.FD(to); return has && q.Spec().Covers(p.Spec()) }) {
 			continue // settle turns it over
 		} else if !has {
 			l.log.Warn("the new generation has not opened this port: it goes when the old generation does", "port", p.Spec(), "generation", to)
@@ -262,7 +262,7 @@ func (l *Loop) retireDrained(p *port.Port) {
 // letGo forgets a port on which no generation has a socket any more. What is being relayed from it goes on.
 func (l *Loop) letGo(p *port.Port) {
 	l.log.Info("port let go: no generation listens on it", "port", p.Spec())
-	l.setPorts(slices.DeleteFunc(slices.Clone(l.ports), func(other *port.Port) bool { return other == p }))
+	l.unhold(p)
 	l.relayedBefore.Add(p.Relayed())
 	go p.Finish()
 }

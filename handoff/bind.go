@@ -166,13 +166,13 @@ func (l *Loop) asks(g *generation, inodes []uint64, on bindings, everyone bool) 
 func (l *Loop) bind(g *generation, r *request, before question) (verdict, question) {
 	if l.generations[g.number] != g {
 		// The last of it has been seen to be gone, and its sockets are: this one was overlooked. It gets none of the holder's.
-		if slices.ContainsFunc(l.ports, func(p *port.Port) bool { return p.Spec().String() == r.spec.String() }) {
+		if l.byAddress[r.spec.String()] != nil {
 			return returning(unix.EADDRINUSE), question{}
 		}
 		return letGoOn(), question{}
 	}
 	if t, again := g.ledger.bound[r.info.Inode]; again {
-		if t.Port().Spec().String() == r.spec.String() {
+		if t.Port().String() == r.spec.String() {
 			return returning(0), question{} // the call was interrupted after it had been answered
 		}
 		return returning(unix.EINVAL), question{} // as the kernel says to a socket that is bound already
@@ -245,16 +245,12 @@ func (l *Loop) bindAgain(g *generation, p *port.Port, r *request, inodes []uint6
 		if !known {
 			t = &taken{Bound: p.Again(g.number, inode), reusePort: r.options.reusePort, since: l.now()}
 		}
-		t.pid, t.at, t.answering = r.pid, r.call.FD, true
 		g.ledger.add(inode, t)
+		g.ledger.answer(t, r.pid, r.call.FD)
 		again = append(again, t)
 	}
 	unix.SetNonblock(fd, r.info.Nonblock)
-	return replacing(fd).then(func() {
-		for _, t := range again {
-			t.answering = false
-		}
-	})
+	return replacing(fd).then(func() { g.ledger.answered(again...) })
 }
 
 // bindNew binds a socket for the generation, or lets the kernel tell the program why that can't be.
@@ -277,17 +273,18 @@ func (l *Loop) bindNew(g *generation, p *port.Port, r *request) verdict {
 		return letGoOn()
 	}
 	g.unbound.forget(r.info.Inode)
-	t := &taken{Bound: b, reusePort: r.options.reusePort, since: l.now(), pid: r.pid, at: r.call.FD, answering: true}
+	t := &taken{Bound: b, reusePort: r.options.reusePort, since: l.now()}
 	g.ledger.add(b.Inode(), t)
+	g.ledger.answer(t, r.pid, r.call.FD)
 	if b.Listening() {
 		l.opened(g, p)
 	} else {
-		l.opening[r.spec.String()] = p
+		l.opening[p.String()] = p
 	}
 	if !b.Listening() || r.spec.Network == "udp" {
 		l.releaseLater(g, b.Inode())
 	}
-	answered := func() { t.answering = false }
+	answered := func() { g.ledger.answered(t) }
 	if b.Own() {
 		return returning(0).then(answered)
 	}
@@ -337,11 +334,11 @@ func (l *Loop) listen(g *generation, inode uint64) {
 
 // opened takes note that a generation listens on a port: from now on it is held.
 func (l *Loop) opened(g *generation, p *port.Port) {
-	delete(l.opening, p.Spec().String())
-	if known := slices.Contains(l.ports, p); !known {
-		l.setPorts(append(slices.Clone(l.ports), p))
+	delete(l.opening, p.String())
+	if !l.isHeld(p) {
+		l.hold(p)
 		l.log.Info("port held", "port", p.Spec(), "generation", g.number)
-		defer l.publish() // a further socket on a known port is nothing that a snapshot tells
+		defer l.publishHeld(p) // a further socket on a known port is nothing that a snapshot tells
 	}
 	l.watchIdle(p) // this socket, too
 	l.changed()
@@ -353,15 +350,13 @@ func (l *Loop) opened(g *generation, p *port.Port) {
 // portFor returns the held port of that address, or one that is not held yet, for generation n to open.
 func (l *Loop) portFor(n int, spec port.Spec) *port.Port {
 	key := spec.String()
-	for _, p := range l.ports {
-		if p.String() == key {
-			return p
-		}
+	if p, ok := l.byAddress[key]; ok {
+		return p
 	}
 	if p, ok := l.opening[key]; ok {
 		return p
 	}
-	p := port.New(spec, l.o.Log)
+	p := l.kernel.New(spec, l.o.Log)
 	if !l.overlapsOwn(n, spec) {
 		p.SetOverlaps(l.overlapping(spec)) // the holder's own other socket is not a stranger's
 	}
@@ -370,7 +365,7 @@ func (l *Loop) portFor(n int, spec port.Spec) *port.Port {
 
 // forgetUnused closes a port on which nobody listens.
 func (l *Loop) forgetUnused(p *port.Port) {
-	if slices.Contains(l.ports, p) || l.opening[p.Spec().String()] == p {
+	if l.isHeld(p) || l.opening[p.String()] == p {
 		return
 	}
 	p.Close()

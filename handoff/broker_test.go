@@ -272,7 +272,7 @@ func TestBindTwiceDecisions(t *testing.T) {
 		t.Errorf("while it is being answered: %+v, %+v", v, q)
 	}
 	for _, t := range b.g.ledger.bound {
-		t.answering = false
+		b.g.ledger.answered(t)
 	}
 	if _, q := b.l.bind(b.g, b.request(address, 3, socketOptions{reusePort: true}), question{}); !q.open {
 		t.Error("SO_REUSEPORT on the second alone is enough")

@@ -191,12 +191,6 @@ func (l *Loop) terminal() int {
 	return 0 // if it is one, and nobody's: the shim tries
 }
 
-// given says whether a port is one of --listen's, whose sockets are given to the child at its start. The others it opens
-// for itself.
-func (l *Loop) given(p *port.Port) bool {
-	return slices.ContainsFunc(l.o.Listen, func(s port.Spec) bool { return s.String() == p.Spec().String() })
-}
-
 // readIn is how long the loop waits for the watched content to be read. A mounted ConfigMap takes less than a millisecond;
 // with a file system that does not answer, the hash is that of what was read last.
 const readIn = 250 * time.Millisecond

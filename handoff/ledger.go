@@ -13,7 +13,13 @@ import (
 type ledger struct {
 	bound   map[uint64]*taken
 	changes int // counts what has been bound or let go
+	// answering is whom a call is just being given: by its process and descriptor. A call is answered with several sockets
+	// where the generation has bound several before; the program gets the first.
+	answering map[caller]*taken
 }
+
+// A caller is a process and which of its descriptors its call is about.
+type caller struct{ pid, at int }
 
 // taken is a socket that was put in place of a program's own, or is that.
 type taken struct {
@@ -25,7 +31,7 @@ type taken struct {
 	change    int  // which of the ledger's changes it was
 }
 
-func newLedger() ledger { return ledger{bound: map[uint64]*taken{}} }
+func newLedger() ledger { return ledger{bound: map[uint64]*taken{}, answering: map[caller]*taken{}} }
 
 func (b *ledger) add(inode uint64, t *taken) {
 	b.bound[inode] = t
@@ -34,6 +40,9 @@ func (b *ledger) add(inode uint64, t *taken) {
 }
 
 func (b *ledger) remove(inode uint64) {
+	if t, bound := b.bound[inode]; bound {
+		b.answered(t)
+	}
 	delete(b.bound, inode)
 	b.changes++
 }
@@ -47,15 +56,29 @@ func (b *ledger) stillLeft(found []uint64, changes int) []uint64 {
 	})
 }
 
+// answer notes that a call is being answered with a socket.
+func (b *ledger) answer(t *taken, pid, at int) {
+	t.pid, t.at, t.answering = pid, at, true
+	if c := (caller{pid, at}); b.answering[c] == nil || b.answering[c].Port() != t.Port() {
+		b.answering[c] = t
+	}
+}
+
+// answered notes that the program has its answer, or never will.
+func (b *ledger) answered(all ...*taken) {
+	for _, t := range all {
+		t.answering = false
+		if c := (caller{t.pid, t.at}); b.answering[c] == t {
+			delete(b.answering, c)
+		}
+	}
+}
+
 // repeated is the socket that a call of the same process, about the same descriptor, is just being given: a signal has
 // interrupted it, and it has come again.
 func (b *ledger) repeated(p *port.Port, pid, at int) (*taken, bool) {
-	for _, t := range b.bound {
-		if t.answering && pid != 0 && t.pid == pid && t.at == at && t.Port() == p && !t.Own() {
-			return t, true
-		}
-	}
-	return nil, false
+	t, ok := b.answering[caller{pid, at}]
+	return t, ok && pid != 0 && t.Port() == p && !t.Own()
 }
 
 // has says whether the generation has bound a port for itself.
@@ -150,8 +173,8 @@ func (l *Loop) release(g *generation, inode uint64) {
 	p := t.Port()
 	if !t.Listening() {
 		t.Release()
-		if !p.Held() && l.opening[p.Spec().String()] == p && !l.boundElsewhere(p) {
-			delete(l.opening, p.Spec().String())
+		if !p.Held() && l.opening[p.String()] == p && !l.boundElsewhere(p) {
+			delete(l.opening, p.String())
 			l.forgetUnused(p)
 		}
 		return

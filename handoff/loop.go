@@ -46,9 +46,8 @@ type Loop struct {
 	log     *slog.Logger
 	reaper  Processes
 	signals reaper.Signals
-	ports   []*port.Port                  // the held ones; changed by setPorts only
-	held    atomic.Pointer[[]*port.Port]  // the same, for others to read
-	near    map[place][]*port.Port        // the same, by what those have in common that overlap
+	held    atomic.Pointer[[]*port.Port]  // the held ports, for others than the loop's goroutine to read
+	kernel  port.Kernel                   // what the ports have in common
 	opens   atomic.Pointer[chan struct{}] // closed when a generation next opens or closes a socket on a port
 
 	posts chan func()               // to be run by the loop's goroutine
@@ -57,6 +56,11 @@ type Loop struct {
 	asked atomic.Pointer[time.Time] // when the oldest sign of life that has not come yet was asked for
 
 	// All below belongs to the loop's goroutine.
+	ports     []*port.Port           // the held ones; changed by hold and unhold only
+	byAddress map[string]*port.Port  // the same, by their String
+	near      map[place][]*port.Port // the same, by what those have in common that overlap
+	listened  map[string]bool        // the addresses of --listen
+
 	machine     machine.Machine
 	queue       []machine.Event // events that actions have caused; they come before anything else
 	generations map[int]*generation
@@ -97,6 +101,9 @@ func New(o Options, r Processes, signals reaper.Signals) (*Loop, error) {
 		posts:       make(chan func()),
 		done:        make(chan struct{}),
 		pulse:       make(chan struct{}, 1),
+		byAddress:   map[string]*port.Port{},
+		near:        map[place][]*port.Port{},
+		listened:    map[string]bool{},
 		machine:     machine.New(o.machine()),
 		generations: map[int]*generation{},
 		opening:     map[string]*port.Port{},
@@ -107,8 +114,9 @@ func New(o Options, r Processes, signals reaper.Signals) (*Loop, error) {
 	opens := make(chan struct{})
 	l.opens.Store(&opens)
 	for _, spec := range o.Listen {
-		p := port.New(spec, o.Log)
-		l.setPorts(append(l.ports, p))
+		p := l.kernel.New(spec, o.Log)
+		l.listened[p.String()] = true
+		l.hold(p)
 		if err := p.Open(firstGeneration); err != nil {
 			l.closePorts()
 			return nil, &ListenError{Spec: spec, Err: err}
@@ -116,52 +124,6 @@ func New(o Options, r Processes, signals reaper.Signals) (*Loop, error) {
 	}
 	l.publish()
 	return l, nil
-}
-
-// setPorts makes ports the held ones. Nobody else changes the slice.
-func (l *Loop) setPorts(ports []*port.Port) {
-	l.ports = ports
-	l.held.Store(&ports)
-	l.near = make(map[place][]*port.Port, len(ports))
-	for _, p := range ports {
-		at := placeOf(p.Spec())
-		l.near[at] = append(l.near[at], p)
-	}
-	for _, p := range ports {
-		p.SetOverlaps(l.overlapping(p.Spec()))
-	}
-	l.changed()
-}
-
-// changed wakes who waits for the ports that a generation has to be others.
-func (l *Loop) changed() {
-	next := make(chan struct{})
-	close(*l.opens.Swap(&next))
-}
-
-// nextChange returns a channel that is closed when the ports that a generation has next may be others. It may be called
-// from anywhere.
-func (l *Loop) nextChange() <-chan struct{} { return *l.opens.Load() }
-
-// portsOf returns the held ports that generation n has a socket on. It may be called from anywhere.
-func (l *Loop) portsOf(n int) []*port.Port {
-	var of []*port.Port
-	if held := l.held.Load(); held != nil {
-		for _, p := range *held {
-			if _, has := p.FD(n); has {
-				of = append(of, p)
-			}
-		}
-	}
-	return of
-}
-
-// allPorts are those that are held, by whichever generation. It may be called from any goroutine.
-func (l *Loop) allPorts() []*port.Port {
-	if held := l.held.Load(); held != nil {
-		return *held
-	}
-	return nil
 }
 
 const firstGeneration = 1

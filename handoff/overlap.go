@@ -19,8 +19,7 @@ func (l *Loop) overlapping(spec port.Spec) []port.Spec {
 	return others
 }
 
-// A place is what two addresses have in common if one overlaps the other. There may be a thousand held ports, and each is
-// asked about each time one is opened.
+// A place is what two addresses have in common if one overlaps the other.
 type place struct {
 	network string
 	number  uint16
@@ -31,7 +30,10 @@ func placeOf(spec port.Spec) place { return place{spec.Network, spec.Addr.Port()
 // overlapsOwn says whether the generation has a port that overlaps spec already: then the kernel may have its say about
 // whether that is in use.
 func (l *Loop) overlapsOwn(n int, spec port.Spec) bool {
-	return slices.ContainsFunc(l.portsOf(n), func(p *port.Port) bool { return p.Spec().Overlaps(spec) })
+	return slices.ContainsFunc(l.near[placeOf(spec)], func(p *port.Port) bool {
+		_, has := p.FD(n)
+		return has && p.Spec().Overlaps(spec)
+	})
 }
 
 // heir is the port to which the live generation has moved from p, on which generation n listens: it covers p. nil = none.
@@ -40,7 +42,7 @@ func (l *Loop) heir(n int, p *port.Port) *port.Port {
 	if n == live || p.Live() != n {
 		return nil
 	}
-	for _, q := range l.ports {
+	for _, q := range l.near[placeOf(p.Spec())] {
 		if q != p && q.Live() == live && q.Spec().Covers(p.Spec()) {
 			return q
 		}

@@ -159,7 +159,7 @@ func (l *Loop) required(g *generation) []*port.Port {
 	if !ok || live == g {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(live.provenPorts), func(p *port.Port) bool { return !slices.Contains(l.ports, p) })
+	return slices.DeleteFunc(slices.Clone(live.provenPorts), func(p *port.Port) bool { return !l.isHeld(p) })
 }
 
 func (l *Loop) liveProven() bool {

@@ -28,7 +28,7 @@ func TestShort(t *testing.T) {
 	if err := p.Open(1); err != nil {
 		t.Fatal(err)
 	}
-	l.setPorts([]*port.Port{p})
+	l.hold(p)
 	client, err := net.Dial("tcp", spec.Addr.String()) // nobody accepts it: so it is looked whether there is anybody
 	if err != nil {
 		t.Fatal(err)

@@ -31,10 +31,8 @@ func (l *Loop) Snapshot() *status.Snapshot {
 // relayed counts the stragglers of all ports that have ever been held.
 func (l *Loop) relayed() uint64 {
 	n := l.relayedBefore.Load()
-	if held := l.held.Load(); held != nil {
-		for _, p := range *held {
-			n += p.Relayed()
-		}
+	for _, p := range l.allPorts() {
+		n += p.Relayed()
 	}
 	return n
 }
@@ -45,13 +43,9 @@ func (l *Loop) Next() <-chan struct{} { return *l.next.Load() }
 // Queues reads the accept queues now. It waits for nothing.
 func (l *Loop) Queues() []status.Queue {
 	var queues []status.Queue
-	held := l.held.Load()
-	if held == nil {
-		return nil
-	}
-	for _, p := range *held {
+	for _, p := range l.allPorts() {
 		for _, q := range p.Queues() {
-			queues = append(queues, status.Queue{Port: p.Spec().String(), Generation: q.Generation, Length: q.Length, Max: q.Max})
+			queues = append(queues, status.Queue{Port: p.String(), Generation: q.Generation, Length: q.Length, Max: q.Max})
 		}
 	}
 	return queues
@@ -73,11 +67,9 @@ func (l *Loop) publish() {
 		ConfigRejected: r.rejected,
 	}
 	s.Counters.Reaped, s.Counters.Relayed = l.reaper.Reaped(), l.relayed()
+	s.Ports = slices.Grow(s.Ports, len(l.ports))
 	for _, p := range l.ports {
-		s.Ports = append(s.Ports, status.Port{
-			Name: p.Spec().Name, Port: p.String(), Switch: p.Kind(), Live: p.Live(), Cutover: p.CutoverAt().UTC(),
-			Generations: l.holders(p), Overlaps: l.overlapNames(p.Spec()),
-		})
+		s.Ports = append(s.Ports, l.portStatus(p))
 	}
 	if m.Config.Tell {
 		s.WatchAction = &status.WatchAction{Do: l.o.WatchAction.Text, Last: r.told}
@@ -112,11 +104,35 @@ func (l *Loop) publish() {
 		}
 	}
 	l.drainers.Store(l.drainersNow())
+	l.publishThis(s)
+}
+
+// publishHeld is publish for when nothing has happened but that a port is held now.
+func (l *Loop) publishHeld(p *port.Port) {
+	alone := len(l.near[placeOf(p.Spec())]) == 1 && p.Kind() != port.Shared
+	if !alone || l.drainers.Load() != nil {
+		l.publish() // other ports, warnings or what can be asked of those that drain are not the same as before
+		return
+	}
+	s := *l.snapshot.Load()
+	s.At = l.now().UTC()
+	s.Ports = append(s.Ports, l.portStatus(p)) // who has the last snapshot has a shorter slice, in which nothing changes
+	l.publishThis(&s)
+}
+
+func (l *Loop) publishThis(s *status.Snapshot) {
 	l.snapshot.Store(s)
 	l.changed() // after whatever it was
 	next := make(chan struct{})
 	if before := l.next.Swap(&next); before != nil {
 		close(*before)
+	}
+}
+
+func (l *Loop) portStatus(p *port.Port) status.Port {
+	return status.Port{
+		Name: p.Spec().Name, Port: p.String(), Switch: p.Kind(), Live: p.Live(), Cutover: p.CutoverAt().UTC(),
+		Generations: l.holders(p), Overlaps: l.overlapNames(p.Spec()),
 	}
 }
 

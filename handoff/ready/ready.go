@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -194,104 +193,11 @@ func acceptAll(ctx context.Context, t Target, held []*port.Port) error {
 	return errors.Join(errs...)
 }
 
-// opened waits until the generation has opened the ports that it must, and returns those that it has opened. One that
-// need not open any, and does not for a second, has none.
-func opened(ctx context.Context, t Target) ([]*port.Port, error) {
-	began := t.Clock.Now()
-	pause := pauseMin / 8
-	for {
-		changed := t.changed() // before the look
-		held := t.held()
-		missing := without(t.Required, held)
-		waited := t.Clock.Since(began)
-		switch {
-		case len(held) > 0 && len(missing) == 0, len(held) > 0 && t.MayChange && waited >= alone:
-			return held, nil
-		case len(held) == 0 && t.First && waited >= t.patience():
-			return nil, ErrNoPort
-		case len(held) == 0 && !t.First && (len(t.Required) == 0 || t.MayChange) && waited >= t.patience():
-			return nil, nil
-		}
-		switch {
-		case t.Changed != nil || !t.MayOpen: // nothing happens in between but what is told
-			pause = t.deadline(waited)
-		case waited < alone: // the one instant that must not be slept over
-			pause = min(pause, alone-waited)
-		}
-		if await(ctx, t.Clock, pause, changed) != nil {
-			return nil, t.unopened(missing)
-		}
-		pause = min(2*pause, pauseMin)
-	}
-}
-
-// changed is nil, which never comes, where nobody tells.
-func (t Target) changed() <-chan struct{} {
-	if t.Changed == nil {
-		return nil
-	}
-	return t.Changed()
-}
-
-// deadline is when time alone may next decide, after so long a wait.
-func (t Target) deadline(waited time.Duration) time.Duration {
-	for _, at := range []time.Duration{alone, t.patience()} {
-		if waited < at {
-			return at - waited
-		}
-	}
-	return slowStart
-}
-
-// unopened says what a generation had not done yet when its time was over.
-func (t Target) unopened(missing []*port.Port) error {
-	switch {
-	case len(missing) > 0:
-		return fmt.Errorf("it does not listen on %s", list(missing))
-	case t.MayOpen:
-		return errors.New("it has opened no port")
-	}
-	return fmt.Errorf("it holds no port, and has not been alive for %v", alone)
-}
-
-// patience is how long a generation may take until it opens its first port, where nothing says that it will: a first one,
-// or one whose predecessor may still be at its start.
-func (t Target) patience() time.Duration {
-	switch {
-	case t.MayOpen && t.First:
-		return slowStart
-	case t.MayOpen && t.LiveUnproven && t.Timeout > 0: // a worker must get through, whatever the timeout
-		return max(alone, min(slowStart, t.Timeout/2))
-	case t.MayOpen && t.LiveUnproven:
-		return slowStart
-	}
-	return alone
-}
-
 func (t Target) held() []*port.Port {
 	if t.Held == nil {
 		return nil
 	}
 	return t.Held()
-}
-
-// without are those of all that none of some covers: who listens on 0.0.0.0 listens on 127.0.0.1, too.
-func without(all, some []*port.Port) []*port.Port {
-	has := make(map[*port.Port]bool, len(some)) // mostly it is the very same
-	for _, p := range some {
-		has[p] = true
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(p *port.Port) bool {
-		return has[p] || slices.ContainsFunc(some, func(q *port.Port) bool { return q.Spec().Covers(p.Spec()) })
-	})
-}
-
-func list(ports []*port.Port) string {
-	names := make([]string, len(ports))
-	for i, p := range ports {
-		names[i] = p.Spec().String()
-	}
-	return strings.Join(names, ", ") + ", which the live generation holds"
 }
 
 // retry attempts until one holds.
