@@ -23,10 +23,15 @@ type Call struct {
 	l    *Listener
 	mu   sync.Mutex // held through an answer
 	over bool       // answered, or nobody waits for it any more
+
+	// status is the caller's /proc/TID/status. The thread waits, and changes nothing of what is read there, so that once is
+	// enough.
+	status func() ([]byte, error)
 }
 
 func (l *Listener) call(n notif) *Call {
 	c := &Call{ID: n.id, PID: int(n.pid), FD: int(int32(n.data.args[0])), Args: n.data.args, l: l}
+	c.status = sync.OnceValues(func() ([]byte, error) { return os.ReadFile(procPath(c.PID, "status")) })
 	if a, ok := native(); ok {
 		c.Nr = a.syscall(&n.data)
 		c.byName = a.hasOld && (uint32(n.data.nr) == a.unlink || uint32(n.data.nr) == a.rename)

@@ -27,7 +27,10 @@ type Listener struct {
 
 	closed atomic.Bool
 
-	network [2]uint64 // this process's network namespace
+	// What this process is, read once: a program may bind a thousand sockets.
+	network [2]uint64 // its network namespace
+	user    known[[2]uint64]
+	rights  known[identity]
 
 	calls    int           // in flight at once; see Serve
 	patience time.Duration // for one of them to end

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func (c *Call) Owner() (uid, gid int, err error) {
 	if c.PID <= 0 {
 		return -1, -1, errForeign
 	}
-	b, err := os.ReadFile(procPath(c.PID, "status"))
+	b, err := c.status()
 	if err == nil {
 		uid, err = number(b, "Uid", 3, 10)
 	}
@@ -53,7 +54,11 @@ func (c *Call) Process() (int, error) {
 	if c.PID <= 0 {
 		return 0, errForeign
 	}
-	pid, err := statusNumber(c.PID, "Tgid", 0)
+	b, err := c.status()
+	pid := 0
+	if err == nil {
+		pid, err = number(b, "Tgid", 0, 10)
+	}
 	if err := c.checked(err); err != nil {
 		return 0, fmt.Errorf("find process of thread %d: %w", c.PID, err)
 	}
@@ -82,6 +87,25 @@ func number(b []byte, key string, column, base int) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("%w: %s", errStatus, key)
+}
+
+// known is a value that does not change, and is read when it is first asked for. That it could not be read may pass.
+type known[T any] struct {
+	mu    sync.Mutex
+	read  bool
+	value T
+}
+
+func (k *known[T]) get(read func() (T, error)) (value T, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.read {
+		return k.value, nil
+	}
+	if value, err = read(); err == nil {
+		k.read, k.value = true, value
+	}
+	return value, err
 }
 
 // noSocket says what it means that /proc/TID/fd has no entry.

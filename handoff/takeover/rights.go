@@ -38,14 +38,18 @@ func (c *Call) rights() (r Rights, err error) {
 	if c.PID <= 0 {
 		return r, errForeign
 	}
-	its, err := readRights(procPath(c.PID, "status"))
+	status, err := c.status()
+	if err != nil {
+		return r, err
+	}
+	its, err := parseRightsOf(status)
 	if err != nil {
 		return r, err
 	}
 	if foreign, err := c.foreignUser(); foreign || err != nil {
 		its.rights.caps = 0 // they do not count here
 	}
-	own, err := readRights("/proc/thread-self/status")
+	own, err := c.l.rights.get(ownRights)
 	if err != nil {
 		return r, err
 	}
@@ -61,15 +65,16 @@ func (c *Call) foreignUser() (foreign bool, err error) {
 		if err != nil {
 			return err
 		}
-		own, err := namespace("/proc/self/ns/user")
+		own, err := c.l.user.get(func() ([2]uint64, error) { return namespace("/proc/self/ns/user") })
 		foreign = its != own
 		return err
 	})
 	return foreign, err
 }
 
-func readRights(status string) (who identity, err error) {
-	b, err := os.ReadFile(status)
+// ownRights are those of this process, which nothing changes but for the threads of as, and there only for a moment.
+func ownRights() (who identity, err error) {
+	b, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return who, err
 	}
