@@ -159,3 +159,71 @@ while True: answer(s.accept()[0])
 		})
 	}
 }
+
+// TestHundredPorts: a handoff takes few of the ports that there are to connect from: what each of the held ports is proven with,
+// and no more. Those that have been used stay in TIME_WAIT for a minute.
+func TestHundredPorts(t *testing.T) {
+	needPID1(t)
+	t.Parallel()
+	const n = 100
+	var ports []string
+	for range n {
+		ports = append(ports, strconv.Itoa(harness.FreePort(t)))
+	}
+	h := harness.Run(t, harness.Options{
+		PID1: true, Flags: []string{"--settle", "50ms"}, Command: append([]string{python, "-c", served + `
+poll = select.poll()
+listeners = {}
+for p in sys.argv[1:]:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", int(p)))
+    s.listen(100)
+    listeners[s.fileno()] = s
+    poll.register(s)
+while True:
+    for fd, _ in poll.poll(): answer(listeners[fd].accept()[0])
+`}, ports...),
+	})
+	h.WaitLive(1, within)
+	if s := h.WaitStatus("all ports are held", within, func(s *status.Snapshot) bool { return len(s.Ports) == n }); s.Ready.Live != "" {
+		h.WaitStatus("it is ready", within, func(s *status.Snapshot) bool { return s.Ready.Live == "" })
+	}
+	for to := 2; to <= 3; to++ {
+		before := timeWaits(t, ports)
+		h.Signal(syscall.SIGHUP)
+		h.WaitLive(to, within)
+		h.WaitGone(within)
+		if more := timeWaits(t, ports) - before; more > n+n/10 {
+			t.Errorf("handoff to %d: %d connections more in TIME_WAIT for %d ports", to, more, n)
+		}
+	}
+	for _, p := range ports {
+		if g, err := askedAt("127.0.0.1:" + p); err != nil || g != 3 {
+			t.Fatalf("port %s is answered by %d, %v", p, g, err)
+		}
+	}
+}
+
+// timeWaits counts the connections in TIME_WAIT that have been to one of the ports.
+func timeWaits(t *testing.T, ports []string) (n int) {
+	t.Helper()
+	to := map[string]bool{}
+	for _, p := range ports {
+		number, err := strconv.Atoi(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to[fmt.Sprintf("0100007F:%04X", number)] = true
+	}
+	table, err := os.ReadFile("/proc/self/net/tcp") // proc_pid_net(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 3 && f[3] == "06" && (to[f[1]] || to[f[2]]) {
+			n++
+		}
+	}
+	return n
+}
