@@ -282,7 +282,7 @@ func (l *Loop) bindNew(g *generation, p *port.Port, r *request) verdict {
 		l.opening[p.String()] = p
 	}
 	if !b.Listening() || r.spec.Network == "udp" {
-		l.releaseLater(g, b.Inode())
+		l.releaseLater(g, t)
 	}
 	answered := func() { g.ledger.answered(t) }
 	if b.Own() {

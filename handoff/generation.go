@@ -45,6 +45,9 @@ type generation struct {
 	cancelProof  context.CancelCauseFunc
 	stopSettling func()
 
+	nextRelease time.Time // when sockets of its ledger are looked at next; zero = not again
+	stopRelease func()
+
 	counted bool // who belongs to it has been found out at its settling, so that its stop signal need not wait for that
 	ledger  ledger
 	unbound *unbound
@@ -391,6 +394,9 @@ func (g *generation) close() {
 	g.stopProving(errNotWanted)
 	if g.stopSettling != nil {
 		g.stopSettling()
+	}
+	if g.stopRelease != nil {
+		g.stopRelease()
 	}
 	if g.notify != nil {
 		go g.notify.Close() // its goroutine may be posting to this very loop

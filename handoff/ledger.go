@@ -29,6 +29,9 @@ type taken struct {
 	pid, at   int  // which process has bound it, and under which descriptor; the process is 0 where that is not known
 	answering bool // the program does not have it yet, since its call is still being answered
 	change    int  // which of the ledger's changes it was
+
+	looks int       // how often it was looked whether anybody has it, and when it will be next; see releaseLater
+	due   time.Time // zero = not again
 }
 
 func newLedger() ledger { return ledger{bound: map[uint64]*taken{}, answering: map[caller]*taken{}} }
@@ -116,54 +119,6 @@ func (b *ledger) on(inodes []uint64) bindings {
 		}
 	}
 	return s
-}
-
-// The waits between two looks at a socket that is bound and that nobody listens on, or that is UDP's. The last one goes on.
-func releaseWaits() []time.Duration {
-	return []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
-}
-
-// releaseLater gives a socket up that the program has bound and closed again, or connected: a client with a port of its
-// own, or a probe whether the port is free. The holder's duplicate would keep the address, and the connection open.
-func (l *Loop) releaseLater(g *generation, inode uint64) {
-	waits := releaseWaits()
-	var look func()
-	waiting := func() (t *taken, ok bool) {
-		t, ok = g.ledger.bound[inode]
-		return t, ok && l.generations[g.number] == g && (!t.Listening() || t.Port().Spec().Network == "udp")
-	}
-	look = func() {
-		t, ok := waiting()
-		switch {
-		case !ok:
-			return
-		case t.Connected():
-			l.release(g, inode)
-			return
-		}
-		members, err := l.census(g)
-		if err != nil {
-			l.after(waits[0], look)
-			return
-		}
-		inodes := inodeSet([]uint64{inode})
-		go func() {
-			has := anyOpen(members, inodes) // which may take a while
-			l.post(func() {
-				switch t, ok := waiting(); {
-				case !ok:
-				case !has && !t.answering:
-					l.release(g, inode)
-				default:
-					if len(waits) > 1 {
-						waits = waits[1:]
-					}
-					l.after(waits[0], look)
-				}
-			})
-		}()
-	}
-	l.after(waits[0], look)
 }
 
 // release closes a socket that no program listens on; what the ledger knows of others it forgets.
