@@ -8,6 +8,7 @@ import (
 	"holdfast/e2e/bench/handoffs"
 	"holdfast/e2e/bench/inits"
 	"holdfast/e2e/bench/peers"
+	"holdfast/e2e/bench/phases"
 )
 
 // A goal is one line of the table: what is wanted, what was measured, and whether that is met.
@@ -169,20 +170,46 @@ func share(r Results) []goal {
 		}
 		g.met = high <= 2*low
 		g.measured = fmt.Sprintf("%.1f × (%s)", inits.Ratio(high, low), strings.Join(parts, ", "))
+		if !g.met {
+			g.measured += each(p.Growths, what)
+		}
 		all = append(all, g)
 	}
 	return all
 }
 
+// each says what one more costs, between one size and the next: whether that itself grows shows whether it is more than what
+// each needs for itself.
+func each(all []phases.Growth, what string) string {
+	var steps []string
+	var before phases.Growth
+	for _, one := range all {
+		if one.What != what || one.Own.N == 0 {
+			continue
+		}
+		if before.N > 0 && one.N > before.N {
+			steps = append(steps, fmt.Sprintf("%.3f ms up to %s", (one.Own.Median-before.Own.Median)/float64(one.N-before.N), thousands(one.N)))
+		}
+		before = one
+	}
+	if len(steps) == 0 {
+		return ""
+	}
+	return "; each one more: " + strings.Join(steps, ", ")
+}
+
 func growthReason(what string) string {
 	switch what {
 	case "held ports":
-		return "Each port of the new generation is a socket of its own, which the program binds and has listen, each a call that holdfast answers, and each is proven by a connection of its own: " +
-			"nothing of that can be left out, and it grows as it does for the bare server, which the table has beside. The cutover itself is one setsockopt(2) a port."
+		return "Each port of the new generation is a socket of its own. The program's bind and its listen are two calls that wait for an answer, for which holdfast looks at who calls and at the socket; " +
+			"one connection tests that the switch leads to the new socket and to no other, and another proves that the program accepts there. What is done for one port looks at no other, " +
+			"so that the cost of one more is what to read here: beyond that there is nothing to leave out, and the bare server, which the table has beside, grows as well. The cutover itself is one setsockopt(2) a port."
 	case "processes in the pod":
-		return "Before the stop signal holdfast takes a census of /proc, three system calls for each process of the pod, so that it loses nobody who leaves the old generation's tree while that stops."
+		return "Before the stop signal holdfast takes a census of /proc, three system calls for each process of the pod, so that it loses nobody who leaves the old generation's tree while that stops. " +
+			"It does so in the settle time: what is counted here is how much longer it took than that."
 	case "watched files":
-		return "A change is one of content, and so all content is read, once: the table has beside how long only the reading takes."
+		return "A change is one of content, and so all content is read and hashed: once when the change is noticed, and once more when the generation starts, so that it is known by the content that it has started from. " +
+			"The table has beside how long it takes only to read the files once."
 	}
 	return ""
 }
