@@ -268,7 +268,7 @@ func sizes() map[string]size {
 	whole := size{
 		name: "whole", lasts: 13*time.Minute + 50*time.Second, loads: []float64{.3, .7, .95}, handoffs: 100, holdfast: 42 * time.Second, peer: 7 * time.Second, ownReload: 2500 * time.Millisecond,
 		handoffsFor: 7 * time.Minute, capacity: 2 * time.Second, watch: 6 * time.Second, wedge: 16 * time.Second, others: true,
-		starts: 60, signals: 10, calm: 12 * time.Second, idle: 20 * time.Second, orphans: 100_000, orphanRounds: 1,
+		starts: 60, signals: 10, calm: 25 * time.Second, idle: 20 * time.Second, orphans: 100_000, orphanRounds: 1,
 		many: 1000, manyFor: 50 * time.Second, each: 5, ports: []int{1, 10, 100, 1000}, connections: []int{0, 1000, 10_000, 50_000},
 		processes: []int{2, 100, 1000, 10_000}, files: []int{10, 100, 1000, 10_000}, rounds: 3, pairs: 4,
 	}
@@ -276,7 +276,7 @@ func sizes() map[string]size {
 	full.name, full.lasts, full.holdfast, full.peer, full.ownReload, full.handoffsFor = "full", 24*time.Hour, time.Hour, time.Hour, time.Hour, 24*time.Hour
 	full.starts, full.orphanRounds, full.manyFor, full.each, full.rounds, full.pairs = 200, 3, time.Hour, 20, 10, 10
 	quick := size{
-		name: "quick", lasts: 95 * time.Second, loads: []float64{.7}, handoffs: 10, holdfast: 5 * time.Second, peer: time.Second, ownReload: time.Second / 2,
+		name: "quick", lasts: 95 * time.Second, loads: []float64{.3}, handoffs: 10, holdfast: 5 * time.Second, peer: time.Second, ownReload: time.Second / 2,
 		handoffsFor: 30 * time.Second, capacity: time.Second / 2, watch: 3 * time.Second, wedge: 3 * time.Second,
 		starts: 5, signals: 3, calm: 2 * time.Second, idle: 3 * time.Second, orphans: 5000, orphanRounds: 1,
 		many: 30, manyFor: 3 * time.Second, each: 1, ports: []int{1, 100}, connections: []int{0, 2000},

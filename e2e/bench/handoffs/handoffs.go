@@ -69,8 +69,8 @@ type Latency struct {
 
 // A Bin is what the requests that were due in a stretch of time around a trigger, of all handoffs, went through.
 type Bin struct {
-	At   float64 `json:"at_ms"` // its begin, from the trigger
-	Max  float64 `json:"max_ms,omitempty"`
+	At   float64 `json:"at_ms"`            // its begin, from the trigger
+	P99  float64 `json:"p99_ms,omitempty"` // not the longest: that grows with the number of handoffs, which is not the same for all
 	Lost int     `json:"lost,omitempty"`
 }
 
@@ -292,22 +292,26 @@ func latency(h *hdrhistogram.Histogram) Latency {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// series lays the requests around all triggers on top of each other, and keeps the worst of each stretch.
+// series lays the requests around all triggers on top of each other.
 func series(records []traffic.Record, windows []window) []Bin {
 	bins := make([]Bin, (before+after)/binWidth)
-	for i := range bins {
-		bins[i].At = milliseconds(time.Duration(i)*binWidth - before)
-	}
+	took := make([][]time.Duration, len(bins))
 	for _, r := range records {
 		at, ok := around(r.Due, windows)
 		if at += before; !ok || at < 0 || at >= before+after {
 			continue
 		}
-		b := &bins[at/binWidth]
-		if r.Lost() {
-			b.Lost++
+		if i := at / binWidth; r.Lost() {
+			bins[i].Lost++
 		} else {
-			b.Max = max(b.Max, milliseconds(r.Latency()))
+			took[i] = append(took[i], r.Latency())
+		}
+	}
+	for i := range bins {
+		bins[i].At = milliseconds(time.Duration(i)*binWidth - before)
+		if n := len(took[i]); n > 0 {
+			slices.Sort(took[i])
+			bins[i].P99 = milliseconds(took[i][(n*99+99)/100-1])
 		}
 	}
 	return bins

@@ -95,8 +95,8 @@ func (t theme) panel(c handoffs.Cell) *plot.Plot {
 		if b.Lost > 0 {
 			p.Add(t.bar(b.At, width, highest, t.lost))
 		}
-		if b.Max > 0 {
-			p.Add(t.bar(b.At, width, min(max(b.Max, lowest*1.1), highest), ink))
+		if b.P99 > 0 {
+			p.Add(t.bar(b.At, width, min(max(b.P99, lowest*1.1), highest), ink))
 		}
 	}
 	p.Add(t.mark(0))

@@ -18,8 +18,8 @@ import (
 func TestPlots(t *testing.T) {
 	dir := t.TempDir()
 	cells := []handoffs.Cell{
-		{Peer: "holdfast", Holdfast: true, Requests: 12345, Handoffs: 100, Series: []handoffs.Bin{{At: -20, Max: 1}, {At: 0, Max: 3}, {At: 20}}},
-		{Peer: "another", Requests: 1000, Refused: 7, Series: []handoffs.Bin{{At: -20, Max: 1}, {At: 0, Lost: 7}, {At: 20, Max: 9000}}},
+		{Peer: "holdfast", Holdfast: true, Requests: 12345, Handoffs: 100, Series: []handoffs.Bin{{At: -20, P99: 1}, {At: 0, P99: 3}, {At: 20}}},
+		{Peer: "another", Requests: 1000, Refused: 7, Series: []handoffs.Bin{{At: -20, P99: 1}, {At: 0, Lost: 7}, {At: 20, P99: 9000}}},
 	}
 	growths := []phases.Growth{{What: "held ports", N: 1, Own: stats.Summary{N: 1, Median: 3}}, {What: "held ports", N: 100, Own: stats.Summary{N: 1, Median: 30}}, {What: "none"}}
 	if err := errors.Join(Latency(dir, cells), Growth(dir, growths)); err != nil {

@@ -73,8 +73,8 @@ func underLoad(b *strings.Builder, r Results) {
 		return
 	}
 	b.WriteString("## Handoffs under load\n\n")
-	b.WriteString(picture("bench-latency", "The longest latency of requests around the trigger of a handoff, for holdfast, and for each other way"))
-	b.WriteString("Each column is the longest wait of a request that was due in those 20 ms, over all handoffs of the row at 70 % of the load that the bare server can take; red: requests were lost.\n\n")
+	b.WriteString(picture("bench-latency", "The latency of requests around the trigger of a handoff, for holdfast, and for each other way"))
+	b.WriteString("Each column is how long the slowest hundredth of the requests waited that were due in those 20 ms, over all handoffs of the row, at 30 % of the load that the bare server can take; red: requests were lost.\n\n")
 	b.WriteString("The same Go server behind each. The load is open: requests come at a fixed rate whatever the server does, half of them on new connections, and a latency counts from when the request was due. " +
 		"*In handoffs* are the requests that overlap one, from the trigger until the old process is gone. *Repeated*: a kept connection was closed before a byte of the answer came, " +
 		"and the client made the request once more, as HTTP clients do. The row in brackets hands nothing over: a second server is started and stopped beside the first, which is the least that any overlapping way costs.\n\n")
