@@ -161,6 +161,7 @@ func scripts() []Row {
 		{
 			Name: "puma-cluster", Needs: []string{"puma"}, Version: "puma", Tells: true,
 			Command: "/usr/bin/puma -e production -w 2 -b tcp://127.0.0.1:%PORT %DIR/puma/config.ru", Files: []string{"puma/config.ru"},
+			Caveat: "Where busy kept connections have taken all of a worker's threads (5 by default), Puma 5.6 waits for a free one before it looks for its stop command, so that its drain lasts until they leave, or the drain timeout. That is so without holdfast, too.",
 		},
 		{
 			Name: "unicorn", Needs: []string{"unicorn"}, Version: "unicorn", Stop: "QUIT", Tells: true, Flags: "--stop-signal QUIT",
