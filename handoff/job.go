@@ -15,13 +15,10 @@ func (l *Loop) watchStop() {
 		return
 	}
 	l.log.Debug("stopped at the terminal", "generation", g.number, "pid", g.pid)
-	// As Ctrl-Z would have, had this group the foreground: a script that waits for this process is part of the job. This
-	// process gets it, too, and must not pass it on.
-	l.dropped = append(l.dropped, syscall.SIGTSTP)
-	if err := l.reaper.Signal(0, syscall.SIGTSTP, false); err != nil {
-		l.log.Warn("cannot stop", "err", err)
-	}
-	l.suspend()
+	// With all of its group, as Ctrl-Z would have, had that the foreground: a script that waits for this process is part of
+	// the job. All at once: were the script stopped first, the shell could have the job go on before this process stops,
+	// which nobody would continue then.
+	l.stopWith(0)
 }
 
 // suspend stops this process, which a shell is waiting for; PID 1 it does not stop. SIGCONT has it go on.
@@ -29,8 +26,13 @@ func (l *Loop) suspend() {
 	if l.reaper.PID() == 1 {
 		return
 	}
+	l.stopWith(l.reaper.PID())
+}
+
+// stopWith stops pid, which is this process or, 0, its whole group.
+func (l *Loop) stopWith(pid int) {
 	l.suspended = true
-	if err := l.reaper.Signal(l.reaper.PID(), syscall.SIGSTOP, false); err != nil {
+	if err := l.reaper.Signal(pid, syscall.SIGSTOP, false); err != nil {
 		l.log.Warn("cannot stop", "err", err)
 	}
 }
