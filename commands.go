@@ -247,7 +247,7 @@ func defineCopy(*pflag.FlagSet) action {
 }
 
 func copyTo(dir string) error {
-	path, err := shimPath()
+	path, err := ownPath()
 	if err != nil {
 		return err
 	}

@@ -309,12 +309,8 @@ func (f *flags) checkPaths() error {
 
 // options is what the loop takes.
 func (f *flags) options(log *slog.Logger) (handoff.Options, error) {
-	shim, err := shimPath()
-	if err != nil {
-		return handoff.Options{}, err
-	}
 	return handoff.Options{
-		Command: f.command, Environ: os.Environ(), Shim: shim, Version: version,
+		Command: f.command, Environ: os.Environ(), Version: version,
 		Listen: f.listen, Activation: f.activation,
 		Takeover: f.takeover, TakeoverAt: f.takeoverAt, TakeoverExclude: f.takeoverExclude, PortsMayChange: f.portsMayChange, V6Only: handoff.BindV6Only(),
 		ReloadSignal: f.reloadSignal, WatchAction: f.watchAction, Check: f.check,

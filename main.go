@@ -31,14 +31,10 @@ import (
 // version is set when a release is linked: -X main.version=…
 var version = "devel"
 
-// Exit codes of holdfast's own, as docker has them; 126 and 127 come from the shim.
+// Exit codes of holdfast's own, as docker has them; 126 and 127 come from the child that could not become the program.
 const codeError = 125
 
 func main() {
-	if os.Args[0] == activation.ShimName {
-		catch.Release()
-		os.Exit(activation.Shim(os.Args))
-	}
 	// A heap of a megabyte or two: Go would let it grow to 4 MiB before it collects, and PID 1 has the time.
 	debug.SetGCPercent(25)
 	if other, ok := personalityOf(os.Args[0]); ok {
@@ -90,10 +86,12 @@ func hold(parse func() (*flags, error)) (code int) {
 		return complain(stderr, err)
 	}
 
-	// Before anything is opened: Go raises the soft limit of descriptors for itself and gives the child the old one back.
 	r, err := reaper.New()
 	if err != nil {
 		return fail(err)
+	}
+	if limit, ok := catch.Files(); ok {
+		r.GiveBack(limit)
 	}
 	if f.pdeathsig != 0 {
 		if err := reaper.DieWithParent(f.pdeathsig, parent); err != nil {
@@ -238,9 +236,9 @@ func newLog(w io.Writer, f *flags) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// shimPath returns a path under which this binary can be executed again: by its own link, which holds even if the file
-// has been replaced, or, without /proc, by where it was found.
-func shimPath() (string, error) {
+// ownPath returns a path under which this binary can be read: by its own link, which holds even if the file has been
+// replaced, or, without /proc, by where it was found.
+func ownPath() (string, error) {
 	const self = "/proc/self/exe"
 	if err := unix.Access(self, unix.X_OK); err == nil {
 		return self, nil

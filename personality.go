@@ -11,8 +11,8 @@ import (
 	"syscall"
 
 	"holdfast/handoff"
-	"holdfast/handoff/activation"
 	"holdfast/handoff/ready"
+	"holdfast/reaper"
 )
 
 // personality is another init, whose command line is read and whose ways are taken where this binary is called by its
@@ -106,7 +106,7 @@ func (p personality) parse(args, environ []string) (*flags, error) {
 		return f, said{p.nothing(p), 1, false}
 	}
 	if rest[0] == "" {
-		return f, said{p.name + ": the command is empty", activation.CodeNotFound, false}
+		return f, said{p.name + ": the command is empty", reaper.CodeNotFound, false}
 	}
 	return f, nil
 }

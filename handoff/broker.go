@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/handoff/takeover"
+	"holdfast/reaper"
 )
 
-// takeOver waits for the listener that the generation's shim sends, and serves it.
+// takeOver waits for the listener that the generation's child sends, and serves it.
 func (l *Loop) takeOver(g *generation, holder *os.File) {
 	calls, err := takeover.Receive(context.Background(), holder)
 	switch {
@@ -23,10 +24,10 @@ func (l *Loop) takeOver(g *generation, holder *os.File) {
 			l.log.Error("generation cannot open ports", "generation", g.number, "err", err)
 			l.kill(g, "it cannot open ports")
 		})
-	case errors.Is(err, takeover.ErrNoListener): // the shim has died, and its exit says why
+	case errors.Is(err, takeover.ErrNoListener): // the child has died, and its exit says why
 	default:
 		l.post(func() {
-			if !l.warned && l.o.Takeover != TakeoverRequire { // then the shim ends, and says why
+			if !l.warned && l.o.Takeover != TakeoverRequire { // then the child ends, and says why
 				l.warned = true
 				l.log.Warn("no takeover: what the child binds for itself is not held; use --listen", "err", err)
 			}
@@ -45,6 +46,20 @@ func (l *Loop) filter(n int) takeover.FilterOptions {
 		Unlinks: n == firstGeneration || l.holdsPath(),
 		Connect: n != firstGeneration && l.holdsPath(),
 	}
+}
+
+// behindFilter has c be started with a filter, where there is to be a takeover: holder is this process' end of the control
+// socket then, and nil where not. done closes the child's end here, once the child has been started.
+func (l *Loop) behindFilter(c *reaper.Command, o takeover.FilterOptions) (holder *os.File, done func(), err error) {
+	if l.o.Takeover == TakeoverOff {
+		return nil, func() {}, nil
+	}
+	holder, control, err := takeover.Pair()
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Filter = o.Filter(control, l.o.Takeover == TakeoverRequire)
+	return holder, func() { unix.Close(control) }, nil
 }
 
 // broker answers the system calls by which the generation's programs open ports, until none of them is left.

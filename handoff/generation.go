@@ -17,7 +17,6 @@ import (
 	"holdfast/handoff/port"
 	"holdfast/handoff/ready"
 	"holdfast/handoff/status"
-	"holdfast/handoff/takeover"
 	"holdfast/reaper"
 )
 
@@ -112,16 +111,13 @@ func (l *Loop) tryStart(g *generation, from int) error {
 	if g.number == l.machine.Live { // else it gets it at the cutover
 		terminal = l.terminal()
 	}
-	control := -1
-	var holder *os.File
-	if l.o.Takeover != TakeoverOff {
-		if holder, control, err = takeover.Pair(); err != nil {
-			return err
-		}
-		defer unix.Close(control)
-	}
-	g.launch, err = l.spawn(l.o.Command, g.env, files, terminal, control, l.filter(g.number), l.o.Session)
+	c := reaper.Command{Argv: l.o.Command, Env: g.env, Files: files, Terminal: terminal, Session: l.o.Session}
+	holder, done, err := l.behindFilter(&c, l.filter(g.number))
 	if err != nil {
+		return err
+	}
+	defer done()
+	if g.launch, err = l.spawn(c); err != nil {
 		holder.Close()
 		return err
 	}
@@ -191,7 +187,7 @@ func (l *Loop) terminal() int {
 	if reaper.LetTerminalGo(0) { // to the whole session, of which only this process is left
 		l.dropped = append(l.dropped, syscall.SIGHUP, syscall.SIGCONT)
 	}
-	return 0 // if it is one, and nobody's: the shim tries
+	return 0 // if it is one, and nobody's: the child tries
 }
 
 // readIn is how long the loop waits for the watched content to be read. A mounted ConfigMap takes less than a millisecond;
@@ -288,7 +284,7 @@ func awaitNewline(f *os.File, done chan struct{}) {
 	}
 }
 
-// awaitExecution says when the program runs. That it could not be executed is told by the exit of the shim.
+// awaitExecution says when the program runs. That it could not be executed is told by the exit of the child.
 func (l *Loop) awaitExecution(g *generation) {
 	<-g.launch.told
 	if g.launch.failure == "" {

@@ -19,7 +19,6 @@ type Options struct {
 	AtRest  func()
 	Command []string // the child's command line
 	Environ []string // what its environment starts from
-	Shim    string   // path of this binary, which is executed again between fork and the program
 	Version string
 
 	Listen     []port.Spec

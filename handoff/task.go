@@ -21,36 +21,22 @@ import (
 	"holdfast/reaper"
 )
 
-// launch is a program on its way through the shim.
+// launch is a program on its way from fork to execve(2).
 type launch struct {
 	pid     int
 	told    chan struct{} // closed when the program runs, or never will
 	failure string        // why it does not; to be read after told is closed
 }
 
-// spawn starts command, by way of the shim, with files as its descriptors.
-//
-// session asks for a session of its own. control, if not -1, is the shim's end of the control socket for the takeover, whose filter is as o says.
-func (l *Loop) spawn(command, env []string, files []int, terminal, control int, o takeover.FilterOptions, session bool) (*launch, error) {
+// spawn starts c, whose Report it makes.
+func (l *Loop) spawn(c reaper.Command) (*launch, error) {
 	read, write, err := pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(write)
-	options := activation.ShimOptions{Report: len(files), Takeover: -1, Require: l.o.Takeover == TakeoverRequire, Control: session && terminal >= 0, Filter: o}
-	files = append(files[:len(files):len(files)], write)
-	if control >= 0 {
-		options.Takeover = len(files)
-		files = append(files, control)
-	}
-	pid, err := l.reaper.Start(reaper.Command{
-		Path:     l.o.Shim,
-		Argv:     activation.ShimArgv(options, command),
-		Env:      env,
-		Files:    files,
-		Terminal: terminal,
-		Session:  session,
-	})
+	c.Report, c.PIDVariable = write, activation.PIDVariable(c.Env)
+	pid, err := l.reaper.Start(c)
 	if err != nil {
 		read.Close()
 		return nil, err
@@ -59,8 +45,10 @@ func (l *Loop) spawn(command, env []string, files []int, terminal, control int, 
 	go func() {
 		defer close(la.told)
 		defer read.Close()
-		reason, _ := io.ReadAll(io.LimitReader(read, 4096))
-		la.failure = string(reason)
+		report, _ := io.ReadAll(io.LimitReader(read, 4096))
+		if err := takeover.Explain(c.Outcome(report)); err != nil {
+			la.failure = err.Error()
+		}
 	}()
 	return la, nil
 }
@@ -107,16 +95,17 @@ func (l *Loop) run(command, env []string, private bool, end func(error)) (*task,
 		return nil, err
 	}
 	defer unix.Close(write)
-	control := -1
+	c := reaper.Command{Argv: command, Env: env, Files: []int{null, write, write}, Terminal: -1}
 	var holder *os.File
-	if private && l.o.Takeover != TakeoverOff {
-		if holder, control, err = takeover.Pair(); err != nil {
+	if private {
+		var done func()
+		if holder, done, err = l.behindFilter(&c, takeover.FilterOptions{Unlinks: l.holdsPath()}); err != nil {
 			read.Close()
 			return nil, err
 		}
-		defer unix.Close(control)
+		defer done()
 	}
-	la, err := l.spawn(command, env, []int{null, write, write}, -1, control, takeover.FilterOptions{Unlinks: l.holdsPath()}, false)
+	la, err := l.spawn(c)
 	if err != nil {
 		read.Close()
 		holder.Close()

@@ -20,6 +20,7 @@ type Reaper struct {
 	pid      int
 	reaped   uint64
 	environs environs
+	limit    *unix.Rlimit // of descriptors, as this process was given it; nil = it is its own
 }
 
 // New makes the calling process a reaper: PID 1 is one by birth, any other becomes a child subreaper (prctl(2)
@@ -35,6 +36,10 @@ func New() (*Reaper, error) {
 	return r, nil
 }
 
+// GiveBack has every child begin with limit as its limit of descriptors (RLIMIT_NOFILE): the one that this process was given,
+// before Go's runtime raised it.
+func (r *Reaper) GiveBack(limit unix.Rlimit) { r.limit = &limit }
+
 // PID returns the pid of this process, as it sees itself.
 func (r *Reaper) PID() int { return r.pid }
 
@@ -43,41 +48,6 @@ func (r *Reaper) Init() bool { return r.pid == 1 }
 
 // Reaped returns how many children have been reaped so far.
 func (r *Reaper) Reaped() uint64 { return r.reaped }
-
-// Command is what Start executes.
-type Command struct {
-	Path string
-	Argv []string
-	Env  []string
-	// Files are the child's descriptors: its descriptor i is a duplicate of Files[i]; -1 leaves i closed. The caller
-	// keeps and closes its own. Everything else must be close-on-exec.
-	Files []int
-	// Terminal is this process' descriptor of the terminal whose foreground the child's process group gets; -1 = none.
-	Terminal int
-	// Session asks for a session of its own in place of a process group. Terminal means nothing then.
-	Session bool
-}
-
-// Start executes c in a process group of its own and returns its pid. A failure to execute is returned here, with the
-// errno of execve(2); no child is left behind then.
-func (r *Reaper) Start(c Command) (int, error) {
-	files := make([]uintptr, len(c.Files))
-	for i, fd := range c.Files {
-		files[i] = uintptr(fd) // -1 is what syscall.ForkExec takes for "closed"
-	}
-	attr := &syscall.ProcAttr{Env: c.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
-	switch {
-	case c.Session:
-		attr.Sys.Setpgid, attr.Sys.Setsid = false, true
-	case c.Terminal >= 0:
-		attr.Sys.Foreground, attr.Sys.Ctty = true, c.Terminal
-	}
-	pid, err := syscall.ForkExec(c.Path, c.Argv, attr)
-	if err != nil {
-		return 0, fmt.Errorf("start %s: %w", c.Path, err)
-	}
-	return pid, nil
-}
 
 // Exit is the end of one child.
 type Exit struct {

@@ -1,6 +1,5 @@
 // Package activation is what a generation is given at its start: the held ports' sockets as descriptors, the variables
-// by which servers learn of them, and the rest of its environment. It opens no socket and starts no process; its Shim
-// is the step between fork and the program itself.
+// by which servers learn of them, and the rest of its environment. It opens no socket and starts no process.
 //
 // Sockets begin at descriptor 3, already bound and listening, in the order of the --listen flags.
 package activation
@@ -37,8 +36,7 @@ func ParseConvention(text string) (Convention, error) {
 }
 
 // Environ returns base without what another holder may have left in it, and with the variables of generation that tell
-// of the sockets: systemd's LISTEN_FDS and LISTEN_FDNAMES (LISTEN_PID is the Shim's to add, since only then the pid is
-// known), Server::Starter's, einhorn's, and those of the conventions asked for.
+// of the sockets: systemd's LISTEN_FDS and LISTEN_FDNAMES (not LISTEN_PID: see PIDVariable), Server::Starter's, einhorn's, and those of the conventions asked for.
 func Environ(base []string, sockets []port.Spec, generation int, conventions []Convention) []string {
 	env := without(base, stale)
 	env = append(env, Mark(generation))
@@ -72,7 +70,7 @@ func Bare(base []string) []string {
 }
 
 // Passed returns the variables that tell the process pid, this one, of sockets that it was given itself: they are its
-// child's, as catatonit has it. (LISTEN_PID is the Shim's to add.)
+// child's, as catatonit has it.
 func Passed(environ []string, pid int) []string {
 	var passed []string
 	named := false
@@ -88,6 +86,17 @@ func Passed(environ []string, pid int) []string {
 		return nil
 	}
 	return passed
+}
+
+// PIDVariable returns the name of the variable that env lacks because its value is the pid of whoever receives the sockets,
+// which nobody knows before the fork: LISTEN_PID where sockets are passed, else "".
+func PIDVariable(env []string) string {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "LISTEN_FDS=") {
+			return "LISTEN_PID"
+		}
+	}
+	return ""
 }
 
 // Mark is the variable by which a generation's descendants are told from another's.

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/reaper"
 )
 
-// Pair makes the control socket: the end for Receive, and the one that the shim must inherit for Install. Both are
-// close-on-exec. The holder closes child as soon as the shim has been started, or Receive would never see the end.
+// Pair makes the control socket: the end for Receive, and the one for the child's Filter. Both are close-on-exec. The holder
+// closes child as soon as the child has been started, or Receive would never see the end.
 func Pair() (holder *os.File, child int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -26,7 +28,7 @@ func Pair() (holder *os.File, child int, err error) {
 	return os.NewFile(uintptr(fds[0]), "takeover"), fds[1], nil
 }
 
-// Receive waits for the shim's message and closes holder. The error is the *InstallError that the shim reported,
+// Receive waits for the child's message and closes holder. The error is the *InstallError that the child reported,
 // ErrNoListener if it ended without a word, ErrLost if its listener did not arrive, or the context's. After these last
 // two the program runs, or is about to, and all its binds fail with ENOSYS: it must be ended.
 func Receive(ctx context.Context, holder *os.File) (*Listener, error) {
@@ -55,8 +57,8 @@ func read(holder *os.File) (message []byte, fds []int, err error) {
 		return nil, nil, err
 	}
 	var failure error
-	message = make([]byte, maxMessage)
-	rights := make([]byte, unix.CmsgSpace(4*4)) // room for more than the one that is due, which are then closed
+	message = make([]byte, 2*reaper.FilterReportSize) // more than one is none
+	rights := make([]byte, unix.CmsgSpace(4*4))       // room for more than the one that is due, which are then closed
 	err = raw.Read(func(fd uintptr) bool {
 		n, rn := -1, -1
 		for failure = unix.EINTR; failure == unix.EINTR; {
@@ -72,7 +74,7 @@ func read(holder *os.File) (message []byte, fds []int, err error) {
 		err = failure
 	}
 	switch {
-	case errors.Is(err, unix.ECONNRESET): // the shim died with something unread on its side
+	case errors.Is(err, unix.ECONNRESET): // the child died with something unread on its side
 		return nil, nil, ErrNoListener
 	case err != nil:
 		return nil, nil, err
@@ -101,12 +103,13 @@ func parseRights(b []byte) (fds []int) {
 
 // accept makes a Listener of a message. If it fails, fds are still the caller's.
 func accept(message []byte, fds []int) (*Listener, error) {
-	flags, failure, err := parseMessage(message)
+	report, err := reaper.ParseFilterReport(message)
+	failure := report.Failed()
 	switch {
 	case err != nil:
 		return nil, err
 	case failure != nil:
-		return nil, failure
+		return nil, installError(failure)
 	case len(fds) != 1:
 		// The kernel drops what it finds no descriptor for (MSG_CTRUNC).
 		return nil, fmt.Errorf("%w: %d descriptors came with it; raise the limit on open files", ErrLost, len(fds))
@@ -115,7 +118,7 @@ func accept(message []byte, fds []int) (*Listener, error) {
 	if err := valid(uintptr(fds[0]), 0); err != unix.ENOENT {
 		return nil, fmt.Errorf("%w: another descriptor came: %w", ErrLost, errors.Join(err))
 	}
-	l, err := newListener(fds[0], flags)
+	l, err := newListener(fds[0], flagsOf(report))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLost, err)
 	}

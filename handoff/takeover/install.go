@@ -3,19 +3,26 @@ package takeover
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/reaper"
 )
 
-// Install puts the filter on the calling thread, which must be the one that then execs (runtime.LockOSThread), and sends
-// its listener over control, the child's end of Pair. It closes control in any case, and leaves the signal mask as it
-// was.
+// Filter is what a program is to be started with (reaper.Command): the child puts it on itself between fork and exec, and
+// sends its listener over control, the child's end of Pair.
 //
 // It waits for no acknowledgement: the program may begin at once, and its first bind(2) waits in the kernel until the
-// holder answers. If the filter can't be installed the holder is told why (Receive returns the same *InstallError, which
-// is ErrNested for EBUSY) and the program may be executed without. After any other error, ErrLost, it must not be.
-func Install(control int, o FilterOptions) error { return install(control, o, attempts()) }
+// holder answers. If the filter can't be installed the holder is told why (Receive returns an *InstallError, which is
+// ErrNested for EBUSY), and the program is executed without, unless it is required: then the child tells the same to who
+// started it (Explain). Where the listener could not be sent the program is not executed: ErrLost.
+func (o FilterOptions) Filter(control int, required bool) *reaper.Filter {
+	f := &reaper.Filter{Attempts: attempts(), Control: control, Required: required}
+	if a, ok := native(); ok { // else the kernel has no program to take, and says EINVAL
+		f.Program = program(a, o)
+	}
+	return f
+}
 
 // attempts are the flags to try, best first. WAIT_KILLABLE_RECV came with Linux 6.0 (5.19 had it and could not use it),
 // SPEC_ALLOW with 4.17; NEW_LISTENER is what all this is about.
@@ -28,76 +35,40 @@ func attempts() []uintptr {
 	}
 }
 
-func install(control int, o FilterOptions, attempts []uintptr) error {
-	defer unix.Close(control)
-	// Go preempts with SIGURG (agentsh#225): neither the installation nor the message shall be interrupted half-way.
-	return undisturbed(func() error {
-		listener, flags, failure := filter(o, attempts)
-		if failure != nil {
-			// A holder that does not hear of it sees the end of the socket, and falls back all the same.
-			_ = tell(control, failureMessage(failure), -1)
-			return failure
-		}
-		defer unix.Close(listener)
-		if err := tell(control, listenerMessage(flags), listener); err != nil {
-			return fmt.Errorf("send seccomp listener: %w: %w", ErrLost, err)
-		}
-		return nil
-	})
+// flagsOf says with what a filter was installed.
+func flagsOf(r reaper.FilterReport) (f Flags) {
+	if all := attempts(); int(r.Attempt) < len(all) {
+		f.WaitKillable = all[r.Attempt]&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0
+		f.SpecAllow = all[r.Attempt]&unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0
+	}
+	f.NoNewPrivs = r.NoNewPrivs != 0
+	return f
 }
 
-// filter installs the program with the first flags that the kernel takes.
-func filter(o FilterOptions, attempts []uintptr) (listener int, flags Flags, failure *InstallError) {
-	a, ok := native()
-	if !ok {
-		return -1, flags, &InstallError{Errno: unix.ENOSYS, Reason: "this was built for " + runtime.GOARCH + ", and only amd64 and arm64 have a filter"}
+// Explain adds to what became of a start, if it failed for want of the filter, what would help: an *InstallError or ErrLost.
+func Explain(err error) error {
+	var failed *reaper.FilterError
+	switch {
+	case !errors.As(err, &failed):
+		return err
+	case failed.Lost:
+		return fmt.Errorf("send seccomp listener: %w: %w", ErrLost, failed.Errno)
 	}
-	prog := program(a, o)
-	err := error(unix.EINVAL)
-	for _, try := range attempts {
-		listener, err = permitted(try, prog, o.Program, &flags.NoNewPrivs)
-		if errors.Is(err, unix.EINVAL) {
-			continue
-		}
-		flags.WaitKillable = try&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0
-		flags.SpecAllow = try&unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0
-		break
-	}
-	if err != nil {
-		return -1, flags, installError(err)
-	}
-	return listener, flags, nil
-}
-
-// permitted installs prog, with no_new_privs only where it must: with CAP_SYS_ADMIN the program keeps its setuid
-// programs (sudo, ping) and file capabilities. Without, a program that lives on those of its own goes without the filter.
-func permitted(flags uintptr, prog []unix.SockFilter, path string, noNewPrivs *bool) (int, error) {
-	listener, err := setFilter(flags, prog)
-	if !errors.Is(err, unix.EACCES) {
-		return listener, err
-	}
-	if raises(path) {
-		return -1, &InstallError{Errno: unix.EPERM, Reason: loss}
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return -1, err
-	}
-	*noNewPrivs = true
-	return setFilter(flags, prog)
+	return installError(failed)
 }
 
 // installError adds to the kernel's word what would help.
-func installError(err error) *InstallError {
-	var errno unix.Errno
-	var known *InstallError
-	switch {
-	case errors.As(err, &known):
-		return known
-	case !errors.As(err, &errno):
-		errno = unix.EIO
+func installError(e *reaper.FilterError) *InstallError {
+	if e.Raises {
+		return &InstallError{Errno: e.Errno, Reason: loss}
 	}
-	return &InstallError{Errno: errno, Reason: help(errno)}
+	return &InstallError{Errno: e.Errno, Reason: help(e.Errno)}
 }
+
+// loss is why a program is not put behind a filter, and what would help.
+const loss = "the program has file capabilities or is setuid, which no_new_privs would take from it, and without CAP_SYS_ADMIN " +
+	"the filter needs that: allow it what it needs in another way (net.ipv4.ip_unprivileged_port_start for its ports), " +
+	"and take them from the file"
 
 func help(errno unix.Errno) string {
 	switch errno {

@@ -50,14 +50,6 @@ func seccomp(op, flags uintptr, arg unsafe.Pointer) (int, error) {
 	return int(n), nil
 }
 
-// setFilter installs prog on this thread and returns the listener's descriptor, which is close-on-exec.
-func setFilter(flags uintptr, prog []unix.SockFilter) (listener int, err error) {
-	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: unsafe.SliceData(prog)}
-	listener, err = seccomp(unix.SECCOMP_SET_MODE_FILTER, flags, unsafe.Pointer(&fprog))
-	runtime.KeepAlive(prog)
-	return listener, err
-}
-
 // knowsFlags tells whether the kernel would take a filter with flags, without installing one: it checks the flags before
 // it reads the program, so that the answer to no program is EFAULT, and EINVAL to unknown flags.
 func knowsFlags(flags uintptr) error {

@@ -12,9 +12,6 @@ type FilterOptions struct {
 	Sockets bool // socket(2) for TCP, UDP and unix streams, and connect(2), which ends what the holder has to do with one
 	Unlinks bool // unlink(2), rename(2) and their like
 	Connect bool // connect(2) to what is no IP address, by its length: to a path mostly; with Sockets it is notified in any case
-
-	// Program is the file that is executed behind the filter, if it is known: see raises.
-	Program string
 }
 
 // Where seccomp's programs find the call (struct seccomp_data). The kernel takes int for all that is compared here, so

@@ -10,7 +10,7 @@ import (
 )
 
 // Supported says in one line what this kernel lacks, nil if nothing. It asks only, and installs nothing; whether a
-// listener is above this process already (ErrNested) only Install can tell.
+// listener is above this process already (ErrNested) only the start of a program can tell.
 func Supported() error {
 	if _, ok := native(); !ok {
 		return fmt.Errorf("seccomp notifications: %s has no filter here, only amd64 and arm64", runtime.GOARCH)

@@ -3,8 +3,8 @@
 // holder lives; a call whose thread is gone, whose memory can't be read or whose handler forgot it is never more than an
 // error or an ordinary bind(2).
 //
-// A shim installs a seccomp filter (Install) between fork and exec and sends its listener to the holder, which Receives
-// it and Serves the calls. The package is mechanism: which address is held, and with which socket, is for its caller.
+// A child puts a seccomp filter (Filter) on itself between fork and exec and sends its listener to the holder, which
+// Receives it and Serves the calls. The package is mechanism: which address is held, and with which socket, is for its caller.
 //
 // It is no security boundary, and cannot be one: the program may rewrite its memory after it was read (TOCTOU,
 // seccomp_unotify(2)). Descriptors are replaced, memory is never written.
@@ -30,15 +30,15 @@ var (
 	// ErrLost: the filter is installed and its listener is not with the holder, so that every filtered call of the program
 	// fails with ENOSYS. It must not be executed, or not go on, but start again without a filter.
 	ErrLost = errors.New("the seccomp listener was lost")
-	// ErrNoListener: the shim's end of the control socket was closed without a message.
-	ErrNoListener = errors.New("the shim sent no listener")
+	// ErrNoListener: the child's end of the control socket was closed without a message.
+	ErrNoListener = errors.New("the child sent no listener")
 	// ErrGone: nobody waits for this answer: the call was answered before, was interrupted by a signal, or its thread or
 	// the listener is gone. There is nothing to do about it.
 	ErrGone = errors.New("the call is over")
 )
 
-// An InstallError says why the filter could not be installed. Install returns it in the shim, Receive in the holder. The
-// program can be executed without the filter.
+// An InstallError says why the filter could not be installed. Receive returns it, or Explain where the filter
+// is required. The program can be executed without the filter.
 type InstallError struct {
 	Errno  unix.Errno
 	Reason string // one line: what failed and what would help

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/reaper"
 	"holdfast/reaper/early"
 )
@@ -88,6 +90,13 @@ func (t *threads) visit() {
 			early.Visit(id)
 		}
 	}
+}
+
+// Files returns the limit of descriptors (RLIMIT_NOFILE) as this process was given it, before Go's runtime raised it: for
+// reaper.GiveBack. ok is false where it could not be read.
+func Files() (limit unix.Rlimit, ok bool) {
+	l := early.Files()
+	return unix.Rlimit{Cur: l.Soft, Max: l.Hard}, l != early.Limit{}
 }
 
 // Stops has SIGTTIN and SIGTTOU caught, too. This process must not write to its terminal in the background then.

@@ -27,4 +27,5 @@ const (
 	sysFcntl       = 72
 	sysTgkill      = 234
 	sysPipe2       = 293
+	sysPrlimit64   = 302
 )

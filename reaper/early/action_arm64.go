@@ -25,4 +25,5 @@ const (
 	sysFcntl       = 25
 	sysTgkill      = 131
 	sysPipe2       = 59
+	sysPrlimit64   = 261
 )

@@ -80,7 +80,11 @@ type installed struct {
 	input int // the pipe's end to read from
 	errno int
 	old   [nsig]action
+	files Limit
 }
+
+// Limit is the kernel's struct rlimit64.
+type Limit struct{ Soft, Hard uint64 }
 
 const (
 	saSiginfo = 4
@@ -115,8 +119,16 @@ func install() installed {
 	i := handlers()
 	mend()
 	unblock()
+	const ofFiles = 7 // RLIMIT_NOFILE
+	if failed(call(sysPrlimit64, 0, ofFiles, 0, uintptr(unsafe.Pointer(&i.files)))) != 0 {
+		i.files = Limit{}
+	}
 	return i
 }
+
+// Files returns the limit of descriptors as this program was given it. Package syscall, which is initialised later, raises
+// the soft one and keeps to itself what it was. Zero = it could not be read.
+func Files() Limit { return state.files }
 
 func handlers() (i installed) {
 	const cloexec, nonblock = 0o2000000, 0o4000

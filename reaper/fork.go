@@ -1,0 +1,303 @@
+package reaper
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What runs between fork and execve(2), and nothing else is in this file.
+//
+// The child is a copy of this process with one thread, the one that forked: Go's scheduler, its collector and every lock may
+// be in any state in it. So whatever begins with "child" here allocates nothing, grows no stack (stackguard0 is spoiled by
+// BeforeFork: a function that is not nosplit would end the child), writes no pointers (the write barrier may be on) and
+// calls nothing but the kernel, with memory that plan.go has prepared. All signals are blocked until each has its default
+// disposition: no handler of this process', Go's or package early's, ever runs in the child.
+//
+// It is a fork(2), not the vfork(2) of syscall.ForkExec, which stops the thread until execve(2) has returned: one that hangs,
+// because the program's file system does not answer, would stop the goroutine that owns everything.
+
+// The runtime gives these three names away (runtime/proc.go: "widely used packages access it using linkname").
+//
+//go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
+func runtimeBeforeFork()
+
+//go:linkname runtimeAfterFork syscall.runtime_AfterFork
+func runtimeAfterFork()
+
+// fork makes the child and returns its pid.
+//
+//go:norace
+func (p *plan) fork() (pid int, errno unix.Errno) {
+	// Who opens descriptors that are not close-on-exec from the first holds it, too.
+	syscall.ForkLock.Lock()
+	runtimeBeforeFork()
+	n, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if n == 0 && errno == 0 {
+		p.childBecomes()
+	}
+	runtimeAfterFork()
+	syscall.ForkLock.Unlock()
+	return int(n), errno
+}
+
+//go:nosplit
+//go:norace
+func childCall(number, a, b, c, d uintptr) (uintptr, unix.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(number, a, b, c, d, 0, 0)
+		if errno != unix.EINTR {
+			return n, errno
+		}
+	}
+}
+
+// childBecomes becomes the program, or tells why not and exits.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (p *plan) childBecomes() {
+	p.childGroup()
+	p.childFiles()
+	if p.control {
+		// Not stolen, as 1 would have it: it may be the one of a shell that this runs under (tty_ioctl(4)). Then, and where it
+		// is no terminal at all, the program has none.
+		const steal = 0
+		childCall(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, steal, 0)
+	}
+	p.childPID()
+	if p.filter != nil {
+		p.childFilter()
+	}
+	p.childCloses()
+	p.childLimit()
+	p.childSignals()
+	p.childExecutes()
+}
+
+//go:nosplit
+//go:norace
+func (p *plan) childGroup() {
+	if p.session {
+		if _, errno := childCall(unix.SYS_SETSID, 0, 0, 0, 0); errno != 0 {
+			p.childFails(stepGroup, 0, errno, 0)
+		}
+		return
+	}
+	if _, errno := childCall(unix.SYS_SETPGID, 0, 0, 0, 0); errno != 0 {
+		p.childFails(stepGroup, 0, errno, 0)
+	}
+	if p.terminal < 0 {
+		return
+	}
+	// In the background one may do that only with SIGTTOU blocked, as it is (tcsetpgrp(3)).
+	pid, _ := childCall(unix.SYS_GETPID, 0, 0, 0, 0)
+	p.scratch.group = int32(pid)
+	if _, errno := childCall(unix.SYS_IOCTL, uintptr(p.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&p.scratch.group)), 0); errno != 0 {
+		p.childFails(stepTerminal, 0, errno, 0)
+	}
+}
+
+// childFiles puts the descriptors in their places. Those that another would overwrite before their turn go behind all first.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childFiles() {
+	p.report = p.childAside(p.report, len(p.files))
+	if p.filter != nil {
+		p.filter.control = p.childAside(p.filter.control, len(p.files))
+	}
+	for i := range p.files {
+		if p.files[i] >= 0 {
+			p.files[i] = p.childAside(p.files[i], i)
+		}
+	}
+	for i := range p.files {
+		fd := p.files[i]
+		var errno unix.Errno
+		switch {
+		case fd < 0:
+			childCall(unix.SYS_CLOSE, uintptr(i), 0, 0, 0) // it need not have been open
+		case fd == i: // dup3(2) refuses that
+			_, errno = childCall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0, 0)
+		default:
+			_, errno = childCall(unix.SYS_DUP3, uintptr(fd), uintptr(i), 0, 0)
+		}
+		if errno != 0 {
+			p.childFails(stepFiles, i, errno, 0)
+		}
+	}
+}
+
+// childAside moves a descriptor that is below least behind all of the program's.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childAside(fd, least int) int {
+	if fd < 0 || fd >= least {
+		return fd
+	}
+	moved, errno := childCall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.files)), 0)
+	if errno != 0 {
+		p.childFails(stepFiles, fd, errno, 0)
+	}
+	return int(moved)
+}
+
+// childPID writes the child's own pid, which nobody knew before, behind the name of the variable for it.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childPID() {
+	if len(p.pid) == 0 {
+		return
+	}
+	pid, _ := childCall(unix.SYS_GETPID, 0, 0, 0, 0)
+	digits := 0
+	for n := pid; n > 0; n /= 10 {
+		digits++
+	}
+	p.pid[digits] = 0
+	for ; digits > 0; digits-- {
+		p.pid[digits-1] = '0' + byte(pid%10)
+		pid /= 10
+	}
+}
+
+// childCloses closes what is not the program's now. execve(2) would, but not before it has read the file, which may take for
+// ever; and a socket of another generation's that this process closes meanwhile must be closed.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childCloses() {
+	behind := len(p.files)
+	if p.report >= 0 {
+		if p.report != behind {
+			if _, errno := childCall(unix.SYS_DUP3, uintptr(p.report), uintptr(behind), unix.O_CLOEXEC, 0); errno != 0 {
+				return
+			}
+			p.report = behind
+		}
+		behind++
+	}
+	childCall(unix.SYS_CLOSE_RANGE, uintptr(behind), uintptr(^uint32(0)), 0, 0) // before Linux 5.9 execve(2) has to do
+}
+
+// childLimit gives the limit of descriptors back that Go's runtime has raised, unless somebody has set another since: the
+// same rule as in syscall.ForkExec.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childLimit() {
+	if !p.limited {
+		return
+	}
+	_, errno := childCall(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&p.scratch.limit)))
+	if errno != 0 || p.scratch.limit.Cur == p.limit.Max-1 && p.scratch.limit.Max == p.limit.Max {
+		childCall(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.limit)), 0)
+	}
+}
+
+// childSignals gives every signal its default disposition, also those that this process was started with as ignored and that
+// Go's runtime leaves alone (32 to 34, SIGPROF): execve(2) keeps what is ignored. From here on a signal may end the child.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childSignals() {
+	const maskSize = 8
+	for s := uintptr(1); s <= lastSignal; s++ {
+		// SIGKILL and SIGSTOP refuse, as they should.
+		childCall(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize)
+	}
+	childCall(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize)
+}
+
+// childExecutes does what execvp(3) does: it goes on after "not found" and "permission denied", and has /bin/sh read a
+// script that has no first line.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (p *plan) childExecutes() {
+	denied, incomplete := -1, -1
+	env := uintptr(unsafe.Pointer(&p.env[0]))
+	for i := range p.paths {
+		path := uintptr(unsafe.Pointer(p.paths[i]))
+		_, errno := childCall(unix.SYS_EXECVE, path, uintptr(unsafe.Pointer(&p.argv[0])), env, 0)
+		if errno == unix.ENOEXEC {
+			// As a number: no pointer is written here.
+			*(*uintptr)(unsafe.Pointer(&p.script[1])) = path
+			_, errno = childCall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.shell)), uintptr(unsafe.Pointer(&p.script[0])), env, 0)
+		}
+		switch errno {
+		case unix.ENOENT, unix.ENOTDIR:
+			// The kernel says so, too, when the file is there and its interpreter is not.
+			if incomplete < 0 && childCan(path, unix.F_OK) {
+				incomplete = i
+			}
+		case unix.EACCES:
+			if denied < 0 {
+				denied = i
+			}
+		default:
+			p.childFails(stepExecute, i, errno, 0)
+		}
+	}
+	switch {
+	case denied >= 0 && p.childStat(uintptr(unsafe.Pointer(p.paths[denied]))) && p.childDirectory():
+		p.childFails(stepExecute, denied, unix.EACCES, hintDirectory)
+	case denied >= 0:
+		p.childFails(stepExecute, denied, unix.EACCES, 0)
+	case incomplete >= 0:
+		p.childFails(stepExecute, incomplete, unix.ENOENT, hintInterpreter)
+	}
+	p.childFails(stepExecute, len(p.paths), unix.ENOENT, 0)
+}
+
+//go:nosplit
+//go:norace
+func childCan(path, mode uintptr) bool {
+	_, errno := childCall(unix.SYS_FACCESSAT, childHere, path, mode, 0)
+	return errno == 0
+}
+
+// childHere is AT_FDCWD as an argument.
+const childHere = ^uintptr(99)
+
+// childStat asks for what scratch.stat then says.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childStat(path uintptr) bool {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_STATX, childHere, path, 0, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&p.scratch.stat)), 0)
+	return errno == 0
+}
+
+//go:nosplit
+//go:norace
+func (p *plan) childDirectory() bool { return p.scratch.stat.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// childFails tells and exits, as a shell would.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childFails(s step, which int, errno unix.Errno, h hint) {
+	p.scratch.failure = failure{Step: s, Which: int32(which), Errno: int32(errno), Hint: h}
+	if p.report >= 0 {
+		// Nobody left to tell if that fails.
+		childCall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.scratch.failure)), unsafe.Sizeof(p.scratch.failure), 0)
+	}
+	code := uintptr(CodeError)
+	switch {
+	case s != stepExecute:
+	case errno == unix.ENOENT || errno == unix.ENOTDIR:
+		code = CodeNotFound
+	default:
+		code = CodeNotExecutable
+	}
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, code, 0, 0, 0, 0, 0)
+	}
+}

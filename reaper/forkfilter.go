@@ -1,0 +1,99 @@
+package reaper
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// childFilter puts the filter in place, with the first flags that the kernel takes, and sends its listener. See fork.go for
+// what may be done here.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childFilter() {
+	f := p.filter
+	listener, errno := uintptr(0), unix.EINVAL
+	for i := range f.attempts {
+		f.message.Attempt = uint8(i)
+		if listener, errno = p.childPermitted(f.attempts[i]); errno != unix.EINVAL {
+			break
+		}
+	}
+	if errno != 0 {
+		// A holder that does not hear of it sees the end of the socket, and falls back all the same.
+		f.message.Errno = int32(errno)
+		childSends(f.control, &f.without)
+		childCall(unix.SYS_CLOSE, uintptr(f.control), 0, 0, 0)
+		if f.required {
+			p.childFails(stepFilter, 0, errno, hint(f.message.Raises))
+		}
+		return
+	}
+	*f.listener = int32(listener)
+	if errno := childSends(f.control, &f.with); errno != 0 {
+		p.childFails(stepSend, 0, errno, 0)
+	}
+	childCall(unix.SYS_CLOSE, listener, 0, 0, 0)
+	childCall(unix.SYS_CLOSE, uintptr(f.control), 0, 0, 0)
+}
+
+//go:nosplit
+//go:norace
+func childSends(control int, m *unix.Msghdr) unix.Errno {
+	// MSG_NOSIGNAL: a holder that is gone is an error, not the end of the child.
+	_, errno := childCall(unix.SYS_SENDMSG, uintptr(control), uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL, 0)
+	return errno
+}
+
+// childPermitted installs the filter, with no_new_privs only where it must: with CAP_SYS_ADMIN the program keeps its setuid
+// programs (sudo, ping) and file capabilities. Without, a program that lives on those of its own goes without the filter.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childPermitted(flags uintptr) (listener uintptr, errno unix.Errno) {
+	listener, errno = childInstalls(flags, &p.filter.program)
+	if errno != unix.EACCES {
+		return listener, errno
+	}
+	if p.childRaises() {
+		p.filter.message.Raises = 1
+		return 0, unix.EPERM
+	}
+	if _, errno = childCall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0); errno != 0 {
+		return 0, errno
+	}
+	p.filter.message.NoNewPrivs = 1
+	return childInstalls(flags, &p.filter.program)
+}
+
+//go:nosplit
+//go:norace
+func childInstalls(flags uintptr, program *unix.SockFprog) (listener uintptr, errno unix.Errno) {
+	return childCall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(program)), 0)
+}
+
+// childRaises says whether execve(2) of the program raises the privileges of this process, which no_new_privs prevents
+// (execve(2), capabilities(7)). Root has them all, as far as it may.
+//
+//go:nosplit
+//go:norace
+func (p *plan) childRaises() bool {
+	if p.uid == 0 {
+		return false
+	}
+	for i := range p.paths {
+		path := uintptr(unsafe.Pointer(p.paths[i]))
+		if !childCan(path, unix.X_OK) || !p.childStat(path) || p.childDirectory() {
+			continue
+		}
+		const size = unsafe.Sizeof(p.scratch.attribute)
+		n, errno := childCall(unix.SYS_GETXATTR, path, uintptr(unsafe.Pointer(p.filter.capability)), uintptr(unsafe.Pointer(&p.scratch.attribute)), size)
+		if errno == 0 && n > 0 || errno == unix.ERANGE {
+			return true
+		}
+		stat := &p.scratch.stat
+		return stat.Mode&unix.S_ISUID != 0 && stat.Uid != p.uid || stat.Mode&unix.S_ISGID != 0 && stat.Gid != p.gid
+	}
+	return false
+}
