@@ -137,7 +137,7 @@ func (c *children) Start(cmd reaper.Command) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.chance(50) {
-		return 0, fmt.Errorf("start %s: %w", cmd.Path, unix.EAGAIN)
+		return 0, fmt.Errorf("start %s: %w", cmd.Argv[0], unix.EAGAIN)
 	}
 	c.pid++
 	p := &child{pid: firstPID + c.pid, main: true, report: -1, written: -1}
@@ -151,7 +151,7 @@ func (c *children) Start(cmd reaper.Command) (int, error) {
 		}
 	}
 	c.next++
-	p.report = c.duplicate(cmd.Files[reportOf(cmd)])
+	p.report = c.duplicate(cmd.Report)
 	p.written = c.duplicate(cmd.Files[readyFD])
 	p.stubborn, p.leaves, p.takes = c.chance(10), c.chance(6), c.upTo(20*time.Second)
 	switch {
@@ -162,12 +162,6 @@ func (c *children) Start(cmd reaper.Command) (int, error) {
 		c.after(c.upTo(time.Second), func() { c.executes(p) })
 	}
 	return p.pid, nil
-}
-
-// reportOf is which of the files the shim reports on, as its command line says.
-func reportOf(cmd reaper.Command) (n int) {
-	fmt.Sscanf(cmd.Argv[1], "%d", &n)
-	return n
 }
 
 func (c *children) duplicate(fd int) int {
@@ -214,7 +208,7 @@ func (c *children) executes(p *child) {
 func (c *children) fails(p *child) {
 	c.mu.Lock()
 	if !p.exiting {
-		if _, err := unix.Write(p.report, []byte("cannot execute server: no such file or directory")); err != nil {
+		if _, err := unix.Write(p.report, []byte("a report")); err != nil {
 			c.t.Errorf("report a failure: %v", err)
 		}
 	}

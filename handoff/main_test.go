@@ -22,14 +22,6 @@ const patience = 90 * time.Second
 // helperVariable marks a process that alone has started.
 const helperVariable = "HANDOFF_TEST_HELPER"
 
-// TestMain lets this binary be the shim too, as holdfast's own is.
-func TestMain(m *testing.M) {
-	if os.Args[0] == activation.ShimName {
-		os.Exit(activation.Shim(os.Args))
-	}
-	os.Exit(m.Run())
-}
-
 // alone runs the calling test once more in a process of its own, where waiting for every child there is disturbs nobody,
 // and returns false; in that process it returns true.
 func alone(t *testing.T) bool {
@@ -74,7 +66,6 @@ func newLoop(t *testing.T, o Options) (*Loop, *clocktesting.FakeClock, *logged) 
 	}
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	o.Clock = fake
-	o.Shim = os.Args[0]
 	r, err := reaper.New()
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +114,14 @@ func sleeper(t *testing.T, l *Loop, g *generation, name string) {
 			t.Fatal(err)
 		}
 	}
-	pid, err := l.reaper.Start(reaper.Command{Path: path, Argv: []string{name, "100"}, Terminal: -1})
+	la, err := l.spawn(reaper.Command{Argv: []string{path, "100"}, Terminal: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
+	pid := la.pid
 	t.Cleanup(func() { unix.Kill(pid, unix.SIGKILL) })
+	if <-la.told; la.failure != "" {
+		t.Fatal(la.failure)
+	}
 	g.pid, g.family, g.executed = pid, reaper.NewFamily(pid, activation.Mark(g.number)), true
 }

@@ -40,7 +40,7 @@ func iotest(s string) (pieces []io.Reader) {
 	return pieces
 }
 
-// TestTaskOutcome has real commands run by way of the shim, and says what came of them.
+// TestTaskOutcome has real commands run, and says what came of them.
 func TestTaskOutcome(t *testing.T) {
 	if !alone(t) {
 		return

@@ -27,8 +27,8 @@ func (g *grove) plant(words ...string) (*reaper.Family, map[string][]int) {
 	output, write := pipe(g.t)
 	mark := fmt.Sprintf("REAPER_TEST_MARK=%d", len(g.families)+1)
 	pid, err := g.r.Start(reaper.Command{
-		Path: os.Args[0], Argv: append([]string{os.Args[0], "role", "tree"}, words...), Env: append(os.Environ(), mark),
-		Files: []int{int(input.Fd()), int(write.Fd()), 2}, Terminal: -1,
+		Argv: append([]string{os.Args[0], "role", "tree"}, words...), Env: append(os.Environ(), mark),
+		Files: []int{int(input.Fd()), int(write.Fd()), 2}, Report: -1, Terminal: -1,
 	})
 	if err != nil {
 		g.t.Fatal(err)

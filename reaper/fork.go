@@ -32,6 +32,7 @@ func runtimeAfterFork()
 func (p *plan) fork() (pid int, errno unix.Errno) {
 	// Who opens descriptors that are not close-on-exec from the first holds it, too.
 	syscall.ForkLock.Lock()
+	p.forked = true
 	runtimeBeforeFork()
 	n, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if n == 0 && errno == 0 {
@@ -71,7 +72,9 @@ func (p *plan) childBecomes() {
 	if p.filter != nil {
 		p.childFilter()
 	}
-	p.childCloses()
+	if p.forked { // else Go's runtime, which is still here, misses its own
+		p.childCloses()
+	}
 	p.childLimit()
 	p.childSignals()
 	p.childExecutes()

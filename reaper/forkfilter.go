@@ -15,7 +15,7 @@ func (p *plan) childFilter() {
 	f := p.filter
 	listener, errno := uintptr(0), unix.EINVAL
 	for i := range f.attempts {
-		f.message.Attempt = uint8(i)
+		f.message.Flags = uint32(f.attempts[i])
 		if listener, errno = p.childPermitted(f.attempts[i]); errno != unix.EINVAL {
 			break
 		}

@@ -23,6 +23,31 @@ func FuzzParseSignal(f *testing.F) {
 	})
 }
 
+// FuzzOutcome: what a child may have written, whole or not, is told in one line, and nothing is nothing.
+func FuzzOutcome(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{byte(stepExecute), 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, byte(hintInterpreter), 0, 0, 0})
+	f.Add([]byte{byte(stepExecute), 0, 0, 0, 255, 255, 255, 255, 2, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := Command{Argv: []string{"prog"}, Env: []string{"PATH=/a:/b"}}
+		if err := c.Outcome(b); (err == nil) != (len(b) == 0) || err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", b, err)
+		}
+	})
+}
+
+// FuzzFilterReport: one is taken whole, or not at all.
+func FuzzFilterReport(f *testing.F) {
+	f.Add(make([]byte, FilterReportSize))
+	f.Add([]byte("F0000"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseFilterReport(b)
+		if (err == nil) != (len(b) == FilterReportSize) || err == nil && (r.Failed() == nil) != (r.Errno == 0) {
+			t.Errorf("%q: %+v, %v", b, r, err)
+		}
+	})
+}
+
 // FuzzEnvironment: what /proc/PID/environ shows may be anything that the process has written over it.
 func FuzzEnvironment(f *testing.F) {
 	f.Add([]byte("PATH=/bin\x00HOLDFAST_GENERATION=3\x00"))

@@ -16,7 +16,7 @@ func TestLook(t *testing.T) {
 	}
 	g, _ := newGrove(t)
 	f, _ := g.plant("zombie", "zombie", "same")
-	gone, err := g.r.Start(reaper.Command{Path: "/bin/true", Argv: []string{"true"}, Terminal: -1})
+	gone, err := g.r.Start(reaper.Command{Argv: []string{"true"}, Report: -1, Terminal: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,14 +69,14 @@ func (e *FilterError) Unwrap() error { return e.Errno }
 // why there is none.
 type FilterReport struct {
 	Errno      int32
-	Attempt    uint8 // with which of the attempts it was installed
-	NoNewPrivs uint8 // 1 = no_new_privs had to be set
-	Raises     uint8 // 1 = see FilterError
-	_          uint8
+	Flags      uint32 // which of the attempts it was
+	NoNewPrivs uint8  // 1 = no_new_privs had to be set
+	Raises     uint8  // 1 = see FilterError
+	_          [2]uint8
 }
 
 // FilterReportSize is its size as a message, in bytes.
-const FilterReportSize = 8
+const FilterReportSize = 12
 
 // ParseFilterReport reads one. The error is about the message; what it tells is in Failed.
 func ParseFilterReport(message []byte) (r FilterReport, err error) {

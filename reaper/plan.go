@@ -57,6 +57,7 @@ type plan struct {
 	report, terminal int
 	session, control bool
 	filter           *filterPlan
+	forked           bool // this process is the child; else see Become
 
 	limited  bool
 	limit    unix.Rlimit // of descriptors, to be given back

@@ -34,7 +34,7 @@ func TestTerminal(t *testing.T) {
 	if got := reaper.Terminal(ours, 0); got != ours {
 		t.Fatalf("Terminal = %d in the foreground (group %d, own %d)", got, foreground(), unix.Getpgrp())
 	}
-	first, err := r.Start(reaper.Command{Path: "/bin/sleep", Argv: []string{"sleep", "100"}, Files: []int{0, 1, 2}, Terminal: ours})
+	first, err := started(t, r, reaper.Command{Argv: []string{"sleep", "100"}, Files: []int{0, 1, 2}, Terminal: ours})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,3 +117,11 @@ func TestMerge(t *testing.T) {
 		}
 	}
 }
+
+func TestPIDVariable(t *testing.T) {
+	for name, env := range map[string][]string{"LISTEN_PID": {"A=1", "LISTEN_FDS=2"}, "": {"A=1", "NOT_LISTEN_FDS=1", "LISTEN_FDNAMES=x"}} {
+		if got := activation.PIDVariable(env); got != name {
+			t.Errorf("%q: %q, want %q", env, got, name)
+		}
+	}
+}

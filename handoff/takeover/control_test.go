@@ -2,17 +2,24 @@ package takeover
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/reaper"
 )
 
 // received is what Receive says to what send does with the shim's end.
 func received(t *testing.T, send func(child int)) error {
 	t.Helper()
+	if read, write, err := os.Pipe(); err == nil { // the first has Go open some for its poller
+		read.Close()
+		write.Close()
+	}
 	before := descriptors(t)
 	holder, child, err := Pair()
 	if err != nil {
@@ -37,13 +44,15 @@ func TestReceiveNothing(t *testing.T) {
 }
 
 func TestReceiveGarbage(t *testing.T) {
-	for _, message := range []string{"x", "L", "Lxx", "F123", strings.Repeat("L", 4096)} {
+	for _, text := range []string{"x", string(message(reaper.FilterReport{}))[1:], string(message(reaper.FilterReport{})) + "x", strings.Repeat("L", 4096)} {
 		err := received(t, func(child int) {
-			_ = tell(child, []byte(message), -1)
+			if err := unix.Sendmsg(child, []byte(text), nil, nil, 0); err != nil {
+				t.Fatal(err)
+			}
 			unix.Close(child)
 		})
-		if !errors.Is(err, errMessage) {
-			t.Errorf("%.9q: %v, want errMessage", message, err)
+		if err == nil || !strings.Contains(err.Error(), "bytes on a filter") {
+			t.Errorf("%.9q: %v", text, err)
 		}
 	}
 }
@@ -60,7 +69,7 @@ func TestReceiveLost(t *testing.T) {
 		"many": unix.UnixRights(0, 0, 0, 0, 0, 0, 0, 0, 0),
 	} {
 		err := received(t, func(child int) {
-			if err := unix.Sendmsg(child, listenerMessage(Flags{}), rights, nil, 0); err != nil {
+			if err := unix.Sendmsg(child, message(reaper.FilterReport{}), rights, nil, 0); err != nil {
 				t.Fatal(err)
 			}
 			unix.Close(child)
@@ -85,11 +94,25 @@ func TestReceiveCancelled(t *testing.T) {
 	}
 }
 
-// TestInstallFails has the kernel know none of the flags: nothing is installed in this process.
-func TestInstallFails(t *testing.T) {
-	var installed error
-	told := received(t, func(child int) { installed = install(child, FilterOptions{}, []uintptr{1 << 30, 1 << 29}) })
-	for _, err := range []error{installed, told} {
+// message is r as a child sends it.
+func message(r reaper.FilterReport) []byte {
+	b, err := binary.Append(nil, binary.NativeEndian, r)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestFilterFails has the kernel know none of the flags: the holder hears of it as does who started the program.
+func TestFilterFails(t *testing.T) {
+	var started error
+	told := received(t, func(child int) {
+		f := FilterOptions{}.Filter(child, true)
+		f.Attempts = []uintptr{1 << 30, 1 << 29}
+		started = startBehind(f)
+		unix.Close(child)
+	})
+	for _, err := range []error{started, told} {
 		var failure *InstallError
 		if !errors.As(err, &failure) || !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrNested) || !strings.Contains(err.Error(), "Linux 5.0") {
 			t.Errorf("%v", err)
@@ -97,16 +120,40 @@ func TestInstallFails(t *testing.T) {
 	}
 }
 
-func TestMessage(t *testing.T) {
-	for _, want := range []Flags{{}, {WaitKillable: true}, {SpecAllow: true}, {NoNewPrivs: true}, {true, true, true}} {
-		if got, failure, err := parseMessage(listenerMessage(want)); got != want || failure != nil || err != nil {
-			t.Errorf("%+v: %+v, %v, %v", want, got, failure, err)
+// TestFilterNotRequired: then the program runs without.
+func TestFilterNotRequired(t *testing.T) {
+	told := received(t, func(child int) {
+		f := FilterOptions{}.Filter(child, false)
+		f.Attempts = []uintptr{1 << 30}
+		if err := startBehind(f); err != nil {
+			t.Error(err)
+		}
+		unix.Close(child)
+	})
+	if !errors.Is(told, unix.EINVAL) {
+		t.Errorf("%v, want EINVAL", told)
+	}
+}
+
+// TestReceiveFailure: what a child reports comes out as the same words, whoever is told.
+func TestReceiveFailure(t *testing.T) {
+	for _, r := range []reaper.FilterReport{{Errno: int32(unix.EBUSY)}, {Errno: int32(unix.EPERM), Raises: 1}} {
+		told := received(t, func(child int) {
+			if err := unix.Sendmsg(child, message(r), nil, nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(child)
+		})
+		want := Explain(r.Failed())
+		if !strings.Contains(told.Error(), want.Error()) || !errors.Is(told, unix.Errno(r.Errno)) || errors.Is(told, ErrNested) != (r.Raises == 0) {
+			t.Errorf("%v, want %v", told, want)
 		}
 	}
-	long := &InstallError{Errno: unix.EBUSY, Reason: strings.Repeat("x", 2*maxMessage)}
-	_, failure, err := parseMessage(failureMessage(long))
-	if err != nil || !errors.Is(failure, ErrNested) || !errors.Is(failure, unix.EBUSY) || len(failureMessage(long)) != maxMessage {
-		t.Errorf("%v, %v", failure, err)
+	if err := Explain(&reaper.FilterError{Errno: unix.EPIPE, Lost: true}); !errors.Is(err, ErrLost) || !errors.Is(err, unix.EPIPE) {
+		t.Errorf("%v, want ErrLost", err)
+	}
+	if err := Explain(os.ErrClosed); err != os.ErrClosed {
+		t.Errorf("%v, want it as it was", err)
 	}
 }
 
@@ -117,19 +164,16 @@ func TestLostHolder(t *testing.T) {
 	holder.Close()
 	s.over(s.ended, "the program")
 	out := s.output.String() + s.errors.String()
-	if !strings.Contains(out, ErrLost.Error()) && !strings.Contains(out, "function not implemented") { // it may be sent just before
-		t.Errorf("output %q", out)
+	if s.cmd.ProcessState.ExitCode() != reaper.CodeError && !strings.Contains(out, "function not implemented") { // it may be sent just before
+		t.Errorf("%v, output %q", s.cmd.ProcessState, out)
 	}
 }
 
 // TestHelp wants one line for each errno.
 func TestHelp(t *testing.T) {
 	for errno := range unix.Errno(134) {
-		if text := installError(errno).Error(); strings.ContainsRune(text, '\n') || !strings.HasPrefix(text, "install seccomp filter: ") {
+		if text := installError(&reaper.FilterError{Errno: errno}).Error(); strings.ContainsRune(text, '\n') || !strings.HasPrefix(text, "install seccomp filter: ") {
 			t.Errorf("%d: %q", errno, text)
 		}
-	}
-	if err := installError(errors.New("no errno")); !errors.Is(err, unix.EIO) {
-		t.Errorf("%v, want EIO", err)
 	}
 }

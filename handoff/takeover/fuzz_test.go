@@ -1,7 +1,6 @@
 package takeover
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -102,25 +101,6 @@ func FuzzNotification(f *testing.F) {
 		} {
 			if err == nil {
 				t.Errorf("%s of a thread that is not here", what)
-			}
-		}
-	})
-}
-
-func FuzzMessage(f *testing.F) {
-	f.Add(listenerMessage(Flags{WaitKillable: true}))
-	f.Add(failureMessage(&InstallError{Errno: 16, Reason: "x"}))
-	f.Add([]byte{failureKind, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		flags, failure, err := parseMessage(b)
-		switch {
-		case err != nil:
-			if failure != nil || flags != (Flags{}) {
-				t.Errorf("%v beside %v", err, failure)
-			}
-		case failure != nil:
-			if len(b) < 5 || binary.LittleEndian.Uint32(b[1:]) != uint32(failure.Errno) {
-				t.Errorf("%q: %v", b, failure)
 			}
 		}
 	})

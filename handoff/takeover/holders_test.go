@@ -47,7 +47,7 @@ func TestHolders(t *testing.T) {
 	case err != nil:
 		t.Skip(err)
 	}
-	everything := "^Test(Replace|Return|Continue|Give|Options|Grandchild|Socket|Pointers|ReadErrors|Killed|Threads|Nested|Flags|Inherited|Descriptors|IdentityRefused|Supported)$"
+	everything := "^Test(Replace|Return|Continue|Give|Options|Grandchild|Socket|Pointers|ReadErrors|Killed|Threads|Nested|Flags|Inherited|Descriptors|IdentityRefused|Supported|Raises|Filter.*)$"
 	for name, c := range map[string]struct {
 		setpriv []string
 		tests   string
@@ -173,5 +173,27 @@ func TestIdentityRefused(t *testing.T) {
 	}
 	if err := as(identity{uid: 1, gid: 1}, func() error { return nil }); !errors.Is(err, unix.EPERM) {
 		t.Errorf("%v, want EPERM", err)
+	}
+}
+
+// TestRaises: a program that no_new_privs would take something from goes without the filter, where that needs it.
+func TestRaises(t *testing.T) {
+	if privileged(t) || noNewPrivs() {
+		t.Skip("the filter needs no no_new_privs here, or has it")
+	}
+	if info, err := os.Stat("/bin/su"); err != nil || info.Mode()&os.ModeSetuid == 0 {
+		t.Skip("there is no program here that is setuid")
+	}
+	for _, command := range [][]string{{"/bin/su", "--version"}, {"su", "--version"}} {
+		var started error
+		told := received(t, func(child int) {
+			started = startBehind(FilterOptions{}.Filter(child, true), command...)
+			unix.Close(child)
+		})
+		for _, err := range []error{started, told} {
+			if !errors.Is(err, unix.EPERM) || !strings.Contains(fmt.Sprint(err), "setuid, which no_new_privs would take from it") {
+				t.Errorf("%q: %v", command, err)
+			}
+		}
 	}
 }

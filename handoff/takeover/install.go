@@ -36,13 +36,12 @@ func attempts() []uintptr {
 }
 
 // flagsOf says with what a filter was installed.
-func flagsOf(r reaper.FilterReport) (f Flags) {
-	if all := attempts(); int(r.Attempt) < len(all) {
-		f.WaitKillable = all[r.Attempt]&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0
-		f.SpecAllow = all[r.Attempt]&unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0
+func flagsOf(r reaper.FilterReport) Flags {
+	return Flags{
+		WaitKillable: r.Flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0,
+		SpecAllow:    r.Flags&unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0,
+		NoNewPrivs:   r.NoNewPrivs != 0,
 	}
-	f.NoNewPrivs = r.NoNewPrivs != 0
-	return f
 }
 
 // Explain adds to what became of a start, if it failed for want of the filter, what would help: an *InstallError or ErrLost.

@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/reaper"
 )
 
 // The test binary is also what the tests start: as the shim, which installs the filter and executes the rest of its
@@ -68,20 +70,17 @@ func duplicate(to string) error {
 	return errors.Join(err, file.Close())
 }
 
+// shim becomes the command behind the filter. Where that fails it exits, with reaper.CodeError for want of the filter.
 func shim(command []string) error {
-	runtime.LockOSThread()
 	words := os.Getenv(filterVar)
-	flags := attempts()
+	f := FilterOptions{Sockets: strings.Contains(words, "sockets")}.Filter(3, true)
 	switch {
 	case strings.Contains(words, "plain"):
-		flags = flags[len(flags)-1:]
+		f.Attempts = f.Attempts[len(f.Attempts)-1:]
 	case strings.Contains(words, "unknown"): // a kernel that does not know the best flags
-		flags[0] |= 1 << 30
-	}
-	err := install(3, FilterOptions{Sockets: strings.Contains(words, "sockets")}, flags)
-	if err != nil {
-		return err
+		f.Attempts[0] |= 1 << 30
 	}
 	os.Setenv(roleVar, os.Getenv(roleVar+"_NEXT"))
-	return syscall.Exec(command[0], command, os.Environ())
+	unix.CloseOnExec(f.Control)
+	return reaper.Become(reaper.Command{Argv: command, Env: os.Environ(), Files: []int{0, 1, 2}, Report: -1, Terminal: -1, Filter: f})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/reaper"
 )
 
 // targets are the programs behind the filter. They write to stdout.
@@ -38,6 +41,32 @@ func targets() map[string]func(args []string) {
 		"faulting":   faulting,
 		"gonet":      gonet,
 	}
+}
+
+// startBehind starts a program behind a filter, waits for its end and returns why it did not run.
+func startBehind(f *reaper.Filter, command ...string) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	if len(command) == 0 {
+		command = []string{"/bin/true"}
+	}
+	c := reaper.Command{Argv: command, Report: int(write.Fd()), Terminal: -1, Filter: f}
+	pid, err := new(reaper.Reaper).Start(c)
+	write.Close()
+	if err != nil {
+		return err
+	}
+	report, err := io.ReadAll(read)
+	if err != nil {
+		return err
+	}
+	if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+		return err
+	}
+	return Explain(c.Outcome(report))
 }
 
 func must[T any](v T, err error) T {
@@ -189,12 +218,12 @@ func pointers([]string) {
 	}
 }
 
-// nested installs a second filter.
+// nested starts a program behind a second filter.
 func nested([]string) {
-	runtime.LockOSThread()
 	holder, child, err := Pair()
 	must(0, err)
-	err = Install(child, FilterOptions{})
+	err = startBehind(FilterOptions{}.Filter(child, true))
+	unix.Close(child)
 	_, told := Receive(context.Background(), holder)
 	fmt.Println("nested:", errors.Is(err, ErrNested), errors.Is(told, ErrNested), errors.Is(told, unix.EBUSY))
 	once([]string{"0"}) // the first filter is in place all the same
