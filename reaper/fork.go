@@ -62,6 +62,9 @@ func childCall(number, a, b, c, d uintptr) (uintptr, unix.Errno) {
 func (p *plan) childBecomes() {
 	p.childGroup()
 	p.childFiles()
+	if p.forked { // else Go's runtime, which is still here, misses its own
+		p.childCloses()
+	}
 	if p.control {
 		// Not stolen, as 1 would have it: it may be the one of a shell that this runs under (tty_ioctl(4)). Then, and where it
 		// is no terminal at all, the program has none.
@@ -71,9 +74,6 @@ func (p *plan) childBecomes() {
 	p.childPID()
 	if p.filter != nil {
 		p.childFilter()
-	}
-	if p.forked { // else Go's runtime, which is still here, misses its own
-		p.childCloses()
 	}
 	p.childLimit()
 	p.childSignals()
@@ -169,23 +169,44 @@ func (p *plan) childPID() {
 	}
 }
 
-// childCloses closes what is not the program's now. execve(2) would, but not before it has read the file, which may take for
-// ever; and a socket of another generation's that this process closes meanwhile must be closed.
+// childCloses closes what is not the program's, but for the report and the filter's control socket. execve(2) would, but not
+// before it has read the file, which may take for ever; and a socket of another generation's that this process closes
+// meanwhile must be closed. It also leaves numbers for the filter's listener, however many descriptors this process has.
 //
 //go:nosplit
 //go:norace
 func (p *plan) childCloses() {
-	behind := len(p.files)
-	if p.report >= 0 {
-		if p.report != behind {
-			if _, errno := childCall(unix.SYS_DUP3, uintptr(p.report), uintptr(behind), unix.O_CLOEXEC, 0); errno != 0 {
-				return
-			}
-			p.report = behind
-		}
-		behind++
+	next := len(p.files)
+	if p.filter != nil && p.filter.control == next {
+		next++ // it stays where it is: the report must not overwrite it
 	}
-	childCall(unix.SYS_CLOSE_RANGE, uintptr(behind), uintptr(^uint32(0)), 0, 0) // before Linux 5.9 execve(2) has to do
+	if p.report >= 0 {
+		if p.report = childMoved(p.report, next); p.report != next {
+			return
+		}
+		next++
+	}
+	if p.filter != nil && p.filter.control >= next {
+		if p.filter.control = childMoved(p.filter.control, next); p.filter.control != next {
+			return
+		}
+		next++
+	}
+	childCall(unix.SYS_CLOSE_RANGE, uintptr(next), uintptr(^uint32(0)), 0, 0) // before Linux 5.9 execve(2) has to do
+}
+
+// childMoved returns the new number of a descriptor; the old one where there is no such number, because of the limit.
+//
+//go:nosplit
+//go:norace
+func childMoved(fd, to int) int {
+	if fd == to {
+		return fd
+	}
+	if _, errno := childCall(unix.SYS_DUP3, uintptr(fd), uintptr(to), unix.O_CLOEXEC, 0); errno != 0 {
+		return fd
+	}
+	return to
 }
 
 // childLimit gives the limit of descriptors back that Go's runtime has raised, unless somebody has set another since: the

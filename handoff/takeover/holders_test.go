@@ -15,7 +15,7 @@ import (
 // holderVar says, in a test binary that another has started as another holder, which.
 const holderVar = "TAKEOVER_HOLDER"
 
-// privileged tells whether a shim of this process's needs no no_new_privs (CAP_SYS_ADMIN).
+// privileged tells whether a child of this process' needs no no_new_privs (CAP_SYS_ADMIN).
 func privileged(t *testing.T) bool { return capable(t, unix.CAP_SYS_ADMIN) }
 
 func noNewPrivs() bool {
