@@ -26,40 +26,24 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-// fork makes the child and returns its pid.
+// begin makes the child, unless p is for this process itself, and returns its pid. In the child it does not return.
 //
-//go:norace
-func (p *plan) fork() (pid int, errno unix.Errno) {
-	// Who opens descriptors that are not close-on-exec from the first holds it, too.
-	syscall.ForkLock.Lock()
-	p.forked = true
-	runtimeBeforeFork()
-	n, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if n == 0 && errno == 0 {
-		p.childBecomes()
-	}
-	runtimeAfterFork()
-	syscall.ForkLock.Unlock()
-	return int(n), errno
-}
-
-//go:nosplit
-//go:norace
-func childCall(number, a, b, c, d uintptr) (uintptr, unix.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall6(number, a, b, c, d, 0, 0)
-		if errno != unix.EINTR {
-			return n, errno
-		}
-	}
-}
-
-// childBecomes becomes the program, or tells why not and exits.
-//
-//go:nosplit
 //go:norace
 //go:nocheckptr
-func (p *plan) childBecomes() {
+func (p *plan) begin() (pid int, errno unix.Errno) {
+	if p.forked {
+		// Who opens descriptors that are not close-on-exec from the first holds it, too.
+		syscall.ForkLock.Lock()
+		runtimeBeforeFork()
+		n, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if n != 0 || errno != 0 {
+			runtimeAfterFork()
+			syscall.ForkLock.Unlock()
+			return int(n), errno
+		}
+	}
+	// Here, and not in a function of their own: with optimisations off (-N -l, for a debugger) their frames must fit into what
+	// nosplit functions may take of the stack.
 	p.childGroup()
 	p.childFiles()
 	if p.forked { // else Go's runtime, which is still here, misses its own
@@ -69,7 +53,7 @@ func (p *plan) childBecomes() {
 		// Not stolen, as 1 would have it: it may be the one of a shell that this runs under (tty_ioctl(4)). Then, and where it
 		// is no terminal at all, the program has none.
 		const steal = 0
-		childCall(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, steal, 0)
+		syscall.RawSyscall6(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, steal, 0, 0, 0)
 	}
 	p.childPID()
 	if p.filter != nil {
@@ -78,27 +62,28 @@ func (p *plan) childBecomes() {
 	p.childLimit()
 	p.childSignals()
 	p.childExecutes()
+	return 0, 0
 }
 
 //go:nosplit
 //go:norace
 func (p *plan) childGroup() {
 	if p.session {
-		if _, errno := childCall(unix.SYS_SETSID, 0, 0, 0, 0); errno != 0 {
+		if _, _, errno := syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0); errno != 0 {
 			p.childFails(stepGroup, 0, errno, 0)
 		}
 		return
 	}
-	if _, errno := childCall(unix.SYS_SETPGID, 0, 0, 0, 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_SETPGID, 0, 0, 0, 0, 0, 0); errno != 0 {
 		p.childFails(stepGroup, 0, errno, 0)
 	}
 	if p.terminal < 0 {
 		return
 	}
 	// In the background one may do that only with SIGTTOU blocked, as it is (tcsetpgrp(3)).
-	pid, _ := childCall(unix.SYS_GETPID, 0, 0, 0, 0)
+	pid, _, _ := syscall.RawSyscall6(unix.SYS_GETPID, 0, 0, 0, 0, 0, 0)
 	p.scratch.group = int32(pid)
-	if _, errno := childCall(unix.SYS_IOCTL, uintptr(p.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&p.scratch.group)), 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_IOCTL, uintptr(p.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&p.scratch.group)), 0, 0, 0); errno != 0 {
 		p.childFails(stepTerminal, 0, errno, 0)
 	}
 }
@@ -122,11 +107,11 @@ func (p *plan) childFiles() {
 		var errno unix.Errno
 		switch {
 		case fd < 0:
-			childCall(unix.SYS_CLOSE, uintptr(i), 0, 0, 0) // it need not have been open
+			syscall.RawSyscall6(unix.SYS_CLOSE, uintptr(i), 0, 0, 0, 0, 0) // it need not have been open
 		case fd == i: // dup3(2) refuses that
-			_, errno = childCall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0, 0)
+			_, _, errno = syscall.RawSyscall6(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0, 0, 0, 0)
 		default:
-			_, errno = childCall(unix.SYS_DUP3, uintptr(fd), uintptr(i), 0, 0)
+			_, _, errno = syscall.RawSyscall6(unix.SYS_DUP3, uintptr(fd), uintptr(i), 0, 0, 0, 0)
 		}
 		if errno != 0 {
 			p.childFails(stepFiles, i, errno, 0)
@@ -142,7 +127,7 @@ func (p *plan) childAside(fd, least int) int {
 	if fd < 0 || fd >= least {
 		return fd
 	}
-	moved, errno := childCall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.files)), 0)
+	moved, _, errno := syscall.RawSyscall6(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.files)), 0, 0, 0)
 	if errno != 0 {
 		p.childFails(stepFiles, fd, errno, 0)
 	}
@@ -157,7 +142,7 @@ func (p *plan) childPID() {
 	if len(p.pid) == 0 {
 		return
 	}
-	pid, _ := childCall(unix.SYS_GETPID, 0, 0, 0, 0)
+	pid, _, _ := syscall.RawSyscall6(unix.SYS_GETPID, 0, 0, 0, 0, 0, 0)
 	digits := 0
 	for n := pid; n > 0; n /= 10 {
 		digits++
@@ -192,7 +177,7 @@ func (p *plan) childCloses() {
 		}
 		next++
 	}
-	childCall(unix.SYS_CLOSE_RANGE, uintptr(next), uintptr(^uint32(0)), 0, 0) // before Linux 5.9 execve(2) has to do
+	syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, uintptr(next), uintptr(^uint32(0)), 0, 0, 0, 0) // before Linux 5.9 execve(2) has to do
 }
 
 // childMoved returns the new number of a descriptor; the old one where there is no such number, because of the limit.
@@ -203,7 +188,7 @@ func childMoved(fd, to int) int {
 	if fd == to {
 		return fd
 	}
-	if _, errno := childCall(unix.SYS_DUP3, uintptr(fd), uintptr(to), unix.O_CLOEXEC, 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_DUP3, uintptr(fd), uintptr(to), unix.O_CLOEXEC, 0, 0, 0); errno != 0 {
 		return fd
 	}
 	return to
@@ -218,9 +203,9 @@ func (p *plan) childLimit() {
 	if !p.limited {
 		return
 	}
-	_, errno := childCall(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&p.scratch.limit)))
+	_, _, errno := syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&p.scratch.limit)), 0, 0)
 	if errno != 0 || p.scratch.limit.Cur == p.limit.Max-1 && p.scratch.limit.Max == p.limit.Max {
-		childCall(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.limit)), 0)
+		syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.limit)), 0, 0, 0)
 	}
 }
 
@@ -233,9 +218,9 @@ func (p *plan) childSignals() {
 	const maskSize = 8
 	for s := uintptr(1); s <= lastSignal; s++ {
 		// SIGKILL and SIGSTOP refuse, as they should.
-		childCall(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize)
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize, 0, 0)
 	}
-	childCall(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.zero)), 0, maskSize, 0, 0)
 }
 
 // childExecutes does what execvp(3) does: it goes on after "not found" and "permission denied", and has /bin/sh read a
@@ -249,16 +234,16 @@ func (p *plan) childExecutes() {
 	env := uintptr(unsafe.Pointer(&p.env[0]))
 	for i := range p.paths {
 		path := uintptr(unsafe.Pointer(p.paths[i]))
-		_, errno := childCall(unix.SYS_EXECVE, path, uintptr(unsafe.Pointer(&p.argv[0])), env, 0)
+		_, _, errno := syscall.RawSyscall6(unix.SYS_EXECVE, path, uintptr(unsafe.Pointer(&p.argv[0])), env, 0, 0, 0)
 		if errno == unix.ENOEXEC {
 			// As a number: no pointer is written here.
 			*(*uintptr)(unsafe.Pointer(&p.script[1])) = path
-			_, errno = childCall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.shell)), uintptr(unsafe.Pointer(&p.script[0])), env, 0)
+			_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.shell)), uintptr(unsafe.Pointer(&p.script[0])), env, 0, 0, 0)
 		}
 		switch errno {
 		case unix.ENOENT, unix.ENOTDIR:
 			// The kernel says so, too, when the file is there and its interpreter is not.
-			if incomplete < 0 && childCan(path, unix.F_OK) {
+			if _, _, errno := syscall.RawSyscall6(unix.SYS_FACCESSAT, childHere, path, unix.F_OK, 0, 0, 0); errno == 0 && incomplete < 0 {
 				incomplete = i
 			}
 		case unix.EACCES:
@@ -270,35 +255,25 @@ func (p *plan) childExecutes() {
 		}
 	}
 	switch {
-	case denied >= 0 && p.childStat(uintptr(unsafe.Pointer(p.paths[denied]))) && p.childDirectory():
-		p.childFails(stepExecute, denied, unix.EACCES, hintDirectory)
 	case denied >= 0:
-		p.childFails(stepExecute, denied, unix.EACCES, 0)
+		path := uintptr(unsafe.Pointer(p.paths[denied]))
+		_, _, errno := syscall.RawSyscall6(unix.SYS_STATX, childHere, path, 0, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&p.scratch.stat)), 0)
+		h := hint(0)
+		if errno == 0 && p.childDirectory() {
+			h = hintDirectory
+		}
+		p.childFails(stepExecute, denied, unix.EACCES, h)
 	case incomplete >= 0:
 		p.childFails(stepExecute, incomplete, unix.ENOENT, hintInterpreter)
 	}
 	p.childFails(stepExecute, len(p.paths), unix.ENOENT, 0)
 }
 
-//go:nosplit
-//go:norace
-func childCan(path, mode uintptr) bool {
-	_, errno := childCall(unix.SYS_FACCESSAT, childHere, path, mode, 0)
-	return errno == 0
-}
-
 // childHere is AT_FDCWD as an argument.
 const childHere = ^uintptr(99)
 
-// childStat asks for what scratch.stat then says.
+// childDirectory says what scratch.stat is about.
 //
-//go:nosplit
-//go:norace
-func (p *plan) childStat(path uintptr) bool {
-	_, _, errno := syscall.RawSyscall6(unix.SYS_STATX, childHere, path, 0, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&p.scratch.stat)), 0)
-	return errno == 0
-}
-
 //go:nosplit
 //go:norace
 func (p *plan) childDirectory() bool { return p.scratch.stat.Mode&unix.S_IFMT == unix.S_IFDIR }
@@ -311,7 +286,7 @@ func (p *plan) childFails(s step, which int, errno unix.Errno, h hint) {
 	p.scratch.failure = failure{Step: s, Which: int32(which), Errno: int32(errno), Hint: h}
 	if p.report >= 0 {
 		// Nobody left to tell if that fails.
-		childCall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.scratch.failure)), unsafe.Sizeof(p.scratch.failure), 0)
+		syscall.RawSyscall6(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.scratch.failure)), unsafe.Sizeof(p.scratch.failure), 0, 0, 0)
 	}
 	code := uintptr(CodeError)
 	switch {

@@ -57,7 +57,7 @@ type plan struct {
 	report, terminal int
 	session, control bool
 	filter           *filterPlan
-	forked           bool // this process is the child; else see Become
+	forked           bool // the child is another process; else see Become
 
 	limited  bool
 	limit    unix.Rlimit // of descriptors, to be given back
@@ -194,7 +194,8 @@ func (r *Reaper) Start(c Command) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pid, errno := p.fork()
+	p.forked = true
+	pid, errno := p.begin()
 	if errno != 0 {
 		return 0, fmt.Errorf("start %s: %w", c.Argv[0], errno)
 	}
@@ -213,6 +214,13 @@ func Become(c Command) error {
 		return err
 	}
 	runtime.LockOSThread() // the filter and the signal mask are the thread's, and execve(2) keeps those of its caller
-	p.childBecomes()
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
+		return fmt.Errorf("block signals: %w", err)
+	}
+	p.begin()
 	return nil
 }
