@@ -7,18 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What runs between fork and execve(2), and nothing else is in this file.
+// What runs between fork and execve(2), and nothing else is in this file and forkfilter.go.
 //
 // The child is a copy of this process with one thread, the one that forked: Go's scheduler, its collector and every lock may
-// be in any state in it. So whatever begins with "child" here allocates nothing, grows no stack (stackguard0 is spoiled by
-// BeforeFork: a function that is not nosplit would end the child), writes no pointers (the write barrier may be on) and
+// be in any state in it. So begin, and whatever is called child…, allocates nothing, grows no stack (BeforeFork spoils
+// stackguard0: a function that is not nosplit would end the child), writes no pointers (the write barrier may be on) and
 // calls nothing but the kernel, with memory that plan.go has prepared. All signals are blocked until each has its default
 // disposition: no handler of this process', Go's or package early's, ever runs in the child.
 //
 // It is a fork(2), not the vfork(2) of syscall.ForkExec, which stops the thread until execve(2) has returned: one that hangs,
 // because the program's file system does not answer, would stop the goroutine that owns everything.
 
-// The runtime gives these three names away (runtime/proc.go: "widely used packages access it using linkname").
+// The runtime gives these two names away (runtime/proc.go: "widely used packages access it using linkname").
 //
 //go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
 func runtimeBeforeFork()
