@@ -36,8 +36,8 @@ func started(t *testing.T, r *reaper.Reaper, c reaper.Command) (pid int, err err
 	return pid, c.Outcome(report)
 }
 
-// runs starts c, waits for its end and returns its exit code, why it did not run and its output.
-func runs(t *testing.T, r *reaper.Reaper, c reaper.Command) (code int, failure error, out string) {
+// runs starts c, waits for its end and returns its exit code, its output and why it did not run.
+func runs(t *testing.T, r *reaper.Reaper, c reaper.Command) (code int, out string, failure error) {
 	t.Helper()
 	read, write := pipe(t)
 	c.Files, c.Terminal = []int{0, int(write.Fd()), int(write.Fd())}, -1
@@ -51,7 +51,7 @@ func runs(t *testing.T, r *reaper.Reaper, c reaper.Command) (code int, failure e
 	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	return reaper.Exit{PID: pid, Status: status}.Code(), failure, string(b)
+	return reaper.Exit{PID: pid, Status: status}.Code(), string(b), failure
 }
 
 // TestStart: whatever this process ignores and its threads block, the program begins with no signal blocked or ignored; its
@@ -74,7 +74,7 @@ func TestStart(t *testing.T) {
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &mask, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, _, out := runs(t, new(reaper.Reaper), reaper.Command{
+	_, out, _ := runs(t, new(reaper.Reaper), reaper.Command{
 		Argv: []string{"sh", "-c", "echo $$ $OWN; ls /proc/$$/fd; exec cat /proc/self/status"},
 		Env:  []string{"A=1", "PATH=/nonexistent:/usr/bin:/bin"}, PIDVariable: "OWN",
 	})
@@ -105,7 +105,7 @@ func TestStart(t *testing.T) {
 
 // TestStartVariable: none is added that was not asked for.
 func TestStartVariable(t *testing.T) {
-	code, failure, out := runs(t, new(reaper.Reaper), reaper.Command{Argv: []string{"/usr/bin/env"}, Env: []string{"A=1", "B="}})
+	code, out, failure := runs(t, new(reaper.Reaper), reaper.Command{Argv: []string{"/usr/bin/env"}, Env: []string{"A=1", "B="}})
 	if code != 0 || failure != nil || out != "A=1\nB=\n" {
 		t.Errorf("code %d, %v, output %q", code, failure, out)
 	}
@@ -164,7 +164,7 @@ func TestStartLimit(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: c.soft, Max: now.Max}); err != nil {
 			t.Fatal(err)
 		}
-		_, _, out := runs(t, r, reaper.Command{Argv: []string{"sh", "-c", "ulimit -n"}})
+		_, out, _ := runs(t, r, reaper.Command{Argv: []string{"sh", "-c", "ulimit -n"}})
 		if got := strings.TrimSpace(out); got != strconv.FormatUint(c.want, 10) {
 			t.Errorf("%s: %s, want %d", name, got, c.want)
 		}
@@ -286,7 +286,7 @@ func TestStartSearch(t *testing.T) {
 			for i := range command {
 				command[i] = full(command[i])
 			}
-			code, outcome, out := runs(t, new(reaper.Reaper), reaper.Command{Argv: command, Env: env})
+			code, out, outcome := runs(t, new(reaper.Reaper), reaper.Command{Argv: command, Env: env})
 			failure := ""
 			if outcome != nil {
 				failure = outcome.Error()
@@ -303,7 +303,7 @@ func TestStartSearch(t *testing.T) {
 
 // TestBecome: the same in the place of the process itself.
 func TestBecome(t *testing.T) {
-	code, failure, out := runs(t, new(reaper.Reaper), reaper.Command{
+	code, out, failure := runs(t, new(reaper.Reaper), reaper.Command{
 		Argv: []string{os.Args[0], "role", "become", "sh", "-c", "echo $$ $OWN; exit 7"}, Env: []string{"PATH=/usr/bin:/bin"}, PIDVariable: "FIRST",
 	})
 	var shell, own int
