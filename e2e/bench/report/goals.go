@@ -118,8 +118,8 @@ func initGoals(r Results) []goal {
 	}
 	return []goal{
 		against("start of the child ≤ 3 × tini's time", 3, ours.Start.Median, tini.Start.Median, micros,
-			"Two Go programs start one after the other, of about the same cost each: holdfast, and the same binary once more as the step between fork and the program, which sets LISTEN_PID and the filter. "+
-				"An empty Go program alone takes about as long as tini with all that it does."),
+			"An empty Go program alone takes about as long to start as tini with all that it does. holdfast's packages take as long once more, most of it in page faults of a binary of 9 MB that tini, with its 27 kB, does not have; "+
+				"and the probe server, the control socket and the filter are there before the child begins."),
 		against("a signal on its way ≤ 2 × tini's time", 2, ours.Signal.Median, tini.Signal.Median, micros,
 			"A signal goes from the handler through a pipe to the goroutine that reads it and from there to the loop that decides: two changes of thread more than in tini, which waits in sigtimedwait(2)."),
 		against(fmt.Sprintf("%s orphans reaped in ≤ 1.2 × tini's time", thousands(ours.Orphans)), 1.2, ours.Reaped.Median, tini.Reaped.Median, micros, ""),
