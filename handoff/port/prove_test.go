@@ -392,10 +392,7 @@ func TestDialWithoutAVacantPort(t *testing.T) {
 	if os.Getenv(inside) == "" {
 		t.Skip("needs a network of its own")
 	}
-	p, _ := newPort(t, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	must(t, p.Open(1))
-	must(t, p.Open(2))
-	serve(t, p, 2)
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	const low = 61001 // where no other test leaves anything
 	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", fmt.Appendf(nil, "%d %d", low, low+2), 0))
 	defer os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("32768 60999"), 0)
@@ -404,6 +401,10 @@ func TestDialWithoutAVacantPort(t *testing.T) {
 		must(t, err)
 		defer l.Close()
 	}
+	p, _ := newPort(t, address) // which finds out what the kernel gives out, once
+	must(t, p.Open(1))
+	must(t, p.Open(2))
+	serve(t, p, 2)
 	conn, err := p.Dial(testContext(t), 2)
 	must(t, err)
 	defer conn.Close()
