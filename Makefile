@@ -71,7 +71,7 @@ e2e-images: ## build the images that make e2e-kubernetes runs, dist/e2e/*.tar, f
 	e2e/deps.sh mmdebstrap
 	[ -s $(DIST)/e2e/root.tar.gz ] || { SOURCE_DATE_EPOCH=0 mmdebstrap --quiet --variant=essential --include=nginx-light,nodejs,gunicorn,procps \
 		bookworm $(DIST)/e2e/.root.tar.gz && mv $(DIST)/e2e/.root.tar.gz $(DIST)/e2e/root.tar.gz; }
-	$(BUILD) -o $(DIST)/e2e/loader ./e2e/kubernetes/loader
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(DIST)/e2e/loader ./e2e/kubernetes/loader
 	cd deploy/image && go build -o $(DIST)/e2e/image . && cd $(CURDIR) && \
 		set -- -base $(DIST)/e2e/root.tar.gz -from holdfast=$(DIST)/{arch} -from loader=$(DIST)/e2e -arch amd64 && \
 		$(DIST)/e2e/image "$$@" -f e2e/kubernetes/nginx.Dockerfile -t $(E2E_IMAGE)-nginx -o $(DIST)/e2e/nginx.tar && \
