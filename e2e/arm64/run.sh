@@ -30,9 +30,11 @@ fi
 root=$work/root
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run" "$root/etc"
 cp "$cache/busybox" "$root/bin/"
-for name in sh mount ip poweroff cat echo wget sleep ls kill uname grep test true sed chmod mkdir env; do
+for name in sh mount ip poweroff cat echo wget sleep ls kill uname grep test true sed chmod mkdir env readlink; do
 	ln -s busybox "$root/bin/$name"
 done
+mkdir -p "$root/usr"
+ln -s ../bin "$root/usr/bin"
 printf 'root:x:0:0:root:/:/bin/sh\n' >"$root/etc/passwd"
 export GOARCH=arm64 CGO_ENABLED=0
 go build -tags holdfast_entry -trimpath -ldflags '-s -w -E holdfast_entry -checklinkname=0' -o "$root/bin/holdfast" .
