@@ -96,6 +96,56 @@ func TestHeldPorts(t *testing.T) {
 	}
 }
 
+const opensLate = served + `
+first, second = sys.argv[1:3]
+def open_(port):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", int(port)))
+    s.listen(100)
+    def serve():
+        while True: answer(s.accept()[0])
+    threading.Thread(target=serve, daemon=True).start()
+import threading
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+open_(first)
+while True:
+    signal.sigwait((signal.SIGUSR1,))
+    open_(second)
+`
+
+// TestOpenedAfterTheCutover: a port that each generation opens only after it is proven is not waited for. When the new one
+// opens it, its clients are that one's from then on, although the old one is still there.
+func TestOpenedAfterTheCutover(t *testing.T) {
+	needPID1(t)
+	t.Parallel()
+	first, second := harness.FreePort(t), harness.FreePort(t)
+	late := fmt.Sprintf("127.0.0.1:%d", second)
+	h := harness.Run(t, harness.Options{
+		PID1: true, Flags: []string{"--settle", "10m"}, Command: []string{python, "-c", opensLate, strconv.Itoa(first), strconv.Itoa(second)},
+	})
+	h.WaitLog("generation proven.*generation=1", within)
+	h.Signal(syscall.SIGUSR1)
+	h.WaitLog("port held.*"+late, within)
+	h.Signal(syscall.SIGHUP)
+	h.WaitStatus("generation 2 is live", within, func(s *status.Snapshot) bool { return s.Live == 2 })
+	if g, err := askedAt(late); err != nil || g != 1 {
+		t.Errorf("the late port is answered by %d, %v, before it has been opened", g, err)
+	}
+	h.Signal(syscall.SIGUSR1)
+	h.WaitLog("it is turned now.*"+late, within)
+	for range 20 {
+		if g, err := askedAt(late); err != nil || g != 2 {
+			t.Fatalf("the late port is answered by %d, %v", g, err)
+		}
+	}
+	for _, p := range h.Status().Ports {
+		if p.Live != 2 {
+			t.Errorf("held: %+v", p)
+		}
+	}
+}
+
 // TestTakeoverOff: nothing is held that the program binds, so that the next generation finds its port in use.
 func TestTakeoverOff(t *testing.T) {
 	needPID1(t)

@@ -103,7 +103,7 @@ func (l *Loop) cutover(to int) {
 		if _, has := p.FD(to); !has && slices.ContainsFunc(l.near[placeOf(p.Spec())], func(q *port.Port) bool { _, has := q.FD(to); return has && q.Spec().Covers(p.Spec()) }) {
 			continue // settle turns it over
 		} else if !has {
-			l.log.Warn("the new generation has not opened this port: it goes when the old generation does", "port", p.Spec(), "generation", to)
+			l.log.Warn("the new generation has not opened this port: it turns when that does, or goes with the old one", "port", p.Spec(), "generation", to)
 			continue
 		}
 		from := p.Live()

@@ -339,11 +339,26 @@ func (l *Loop) opened(g *generation, p *port.Port) {
 		l.log.Info("port held", "port", p.Spec(), "generation", g.number)
 		defer l.publishHeld(p) // a further socket on a known port is nothing that a snapshot tells
 	}
+	if l.machine.Live == g.number && p.Live() != g.number {
+		l.turnLate(g, p)
+	}
 	l.watchIdle(p) // this socket, too
 	l.changed()
 	if l.machine.Live == g.number && g.executed && !g.mainGone && !g.proven(l) && g.cancelProof == nil {
 		l.prove(g) // its proof had ended for want of a port: it has been slow to start
 	}
+}
+
+// turnLate cuts a port over that the live generation opens only now. Its proof did not wait for it, since the generation
+// before had opened it after its own proof, too; so its cutover could not turn this one.
+func (l *Loop) turnLate(g *generation, p *port.Port) {
+	from := p.Live()
+	if err := p.Turn(g.number); err != nil {
+		l.log.Error("a port that was opened after the cutover does not turn", "port", p.Spec(), "generation", g.number, "err", err)
+		return
+	}
+	l.log.Info("port opened after the cutover: it is turned now", "port", p.Spec(), "from", from, "generation", g.number)
+	l.publish()
 }
 
 // portFor returns the held port of that address, or one that is not held yet, for generation n to open.
