@@ -29,8 +29,12 @@ func (l *Loop) suspend() {
 	l.stopWith(l.reaper.PID())
 }
 
-// stopWith stops pid, which is this process or, 0, its whole group.
+// stopWith stops pid, which is this process or, 0, its whole group. Not where the SIGCONT has come already: nobody would
+// send another. A quick fg, say: what the shell waits for is a script around this process, and that had stopped at once.
 func (l *Loop) stopWith(pid int) {
+	if l.signals.Continued != nil && l.signals.Continued() != l.continued {
+		return
+	}
 	l.suspended = true
 	if err := l.reaper.Signal(pid, syscall.SIGSTOP, false); err != nil {
 		l.log.Warn("cannot stop", "err", err)

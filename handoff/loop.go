@@ -82,6 +82,7 @@ type Loop struct {
 	stopSignal  syscall.Signal // once found out, with --stop-signal auto
 	foreground  int            // the process group that has been given the terminal; 0 = none
 	suspended   bool           // this process has stopped itself, and SIGCONT has not come yet
+	continued   uint32         // how many SIGCONTs have been taken; wraps
 	dropped     []os.Signal    // signals that this process has caused itself and is still to get
 	neglect     neglect
 
@@ -228,6 +229,9 @@ func (l *Loop) taken(came os.Signal) {
 	s, ok := came.(syscall.Signal)
 	if !ok { // reaper.HangUp
 		s = syscall.SIGHUP
+	}
+	if s == syscall.SIGCONT {
+		l.continued++
 	}
 	if i := slices.Index(l.dropped, os.Signal(s)); i >= 0 {
 		l.dropped = slices.Delete(l.dropped, i, i+1)

@@ -15,6 +15,10 @@ import (
 type Signals struct {
 	Forward chan os.Signal
 	Child   chan os.Signal
+
+	// Continued counts the SIGCONTs that have been sent to this process, those included that Forward has not carried yet:
+	// whoever is about to stop must know. It wraps; nil = there is nobody to count.
+	Continued func() uint32
 }
 
 // HangUp is the SIGHUP by which the kernel says that the controlling terminal has gone. It is nobody's request.

@@ -24,6 +24,10 @@ func terminalCases() []testCase {
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: shellsJob("-c")},
 		{section: section, name: "the same, in a script", want: "the shell gets its prompt, and has it go on",
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: scriptsJob},
+		{section: section, name: "a shell's job: SIGTSTP and SIGCONT at once, 100 times", want: "goes on",
+			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob(nil)},
+		{section: section, name: "SIGTSTP and SIGCONT at once, 100 times, dumb-init with -c, holdfast with --job-control", want: "goes on",
+			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob([]string{"-c"})},
 		{section: section, name: "a shell's job control: Ctrl-Z, jobs, fg, Ctrl-C", want: "works", run: jobControl},
 		{section: section, name: "the window's size changes", want: "the child is told", run: windowSize},
 		{section: section, name: "the child has the foreground", want: "yes", run: foreground},
@@ -195,6 +199,29 @@ func scriptsJob(t *testing.T, x tool) string {
 		t.Fatal(err)
 	}
 	return asJob(t, x, "sh '"+path+"'")
+}
+
+// quickJob sends a shell's job SIGTSTP and SIGCONT in one go: the init may have taken the one when the other comes, and must
+// not stop after it.
+func quickJob(dumbInit []string) func(*testing.T, tool) string {
+	return func(t *testing.T, x tool) string {
+		v := openScreen(t)
+		s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
+		go s.read(v.master)
+		v.types(t, strings.Join(x.argv(jobs(x, dumbInit), "sh", "-c", `'trap "echo he\"\"re" USR1; echo r""unning; while :; do sleep 0.01; done'`), " ")+"\n")
+		s.says("running$")
+		init := s.child()
+		for range 100 {
+			s.forget()
+			for _, n := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGUSR1} {
+				if err := syscall.Kill(init, n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.says("here$")
+		}
+		return "goes on"
+	}
 }
 
 // asJob types a command into a shell, stops it, has it go on and ends it.

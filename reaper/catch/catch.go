@@ -25,6 +25,8 @@ func Catch() (reaper.Signals, error) {
 	s := reaper.Signals{
 		Forward: make(chan os.Signal, 256), // what does not fit waits in the pipe
 		Child:   make(chan os.Signal, 1),   // SIGCHLD merges anyway
+
+		Continued: continued,
 	}
 	input, errno := early.Input()
 	if errno != 0 {
@@ -101,6 +103,30 @@ func Files() (limit unix.Rlimit, ok bool) {
 
 // Stops has SIGTTIN and SIGTTOU caught, too. This process must not write to its terminal in the background then.
 func Stops() { early.Stops() }
+
+// continued counts what the handler has seen, and one that the kernel has for it still.
+func continued() uint32 {
+	waits := pending(syscall.SIGCONT) // first: between the two it may become one that has been seen
+	seen := early.Continued()
+	if waits {
+		seen++
+	}
+	return seen
+}
+
+// pending says whether a signal has been sent to this process, or to the calling thread, and not been taken yet. It asks a
+// descriptor, signalfd(2), since sigpending(2) tells a thread only of what that thread has blocked.
+func pending(s syscall.Signal) bool {
+	set := unix.Sigset_t{}
+	set.Val[0] = 1 << (s - 1)
+	fd, err := unix.Signalfd(-1, &set, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK)
+	if err != nil {
+		return false // short of descriptors: there is no other way to know
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n == 1
+}
 
 // Release gives every signal its default meaning back, for what is no init: it ends on Ctrl-C as any program does. What has
 // come meanwhile comes again.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -196,4 +197,37 @@ func TestIgnored(t *testing.T) {
 		_ = syscall.Kill(os.Getpid(), n)
 	}
 	expect(t, s, barrier)
+}
+
+// TestContinued: what has come is counted before anybody reads it, and what has not come counts as soon as it was sent.
+func TestContinued(t *testing.T) {
+	s := signals(t)
+	before := s.Continued()
+	for range 3 {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGCONT)
+		expect(t, s, syscall.SIGCONT)
+	}
+	if n := s.Continued() - before; n != 3 {
+		t.Errorf("counted %d, want 3", n)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	blocked, old := unix.Sigset_t{}, unix.Sigset_t{}
+	blocked.Val[0] = 1 << (syscall.SIGCONT - 1)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &old); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	info := [16]uint64{uint64(syscall.SIGCONT), 0xffffffff} // si_signo and si_code, SI_QUEUE: tgkill(2) would be taken for a visit
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()), uintptr(syscall.SIGCONT), uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
+		t.Fatal(errno)
+	}
+	waits := s.Continued() - before
+	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &blocked, nil); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, syscall.SIGCONT)
+	if now := s.Continued() - before; waits != 4 || now != 4 {
+		t.Errorf("counted %d while it waited and %d after, want 4", waits, now)
+	}
 }

@@ -73,6 +73,9 @@ var (
 	chain [nsig]uintptr // Go's own handlers, of the signals that are passed on to it
 )
 
+// continued is how often the handler has passed SIGCONT on.
+var continued uint32
+
 // state is what install found and made. It runs as this package is initialised: that is the point of it.
 var state = install()
 
@@ -189,6 +192,9 @@ func Input() (fd, errno int) { return state.input, state.errno }
 func Bytes(infos []Info) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(infos))), len(infos)*Size)
 }
+
+// Continued returns how often SIGCONT has come so far, whether it has been read or not. It wraps.
+func Continued() uint32 { return continued }
 
 // Visit has a thread of this process block what is caught, so that it takes no signal before another. It is asked to do so
 // by a signal, which nobody else hears of. The first thread, which takes them all, must not be visited; for the others once

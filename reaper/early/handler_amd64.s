@@ -20,6 +20,11 @@ fault:
 	JEQ	sent
 	JMP	AX			// as if the kernel had called it
 sent:
+	CMPL	DI, $18			// SIGCONT
+	JNE	whose
+	LOCK
+	INCL	·continued(SB)
+whose:
 	MOVL	$186, AX		// gettid(2); it leaves SI and DX alone, and takes CX and R11
 	SYSCALL
 	CMPL	AX, ·taker(SB)
@@ -37,6 +42,13 @@ send:
 	MOVL	$32, DX			// the size of Info, from SI
 	MOVL	$1, AX			// write(2); the pipe does not block
 	SYSCALL
+	TESTQ	AX, AX
+	JGE	told
+	CMPL	0(SI), $18		// a full pipe: nobody will hear of this one
+	JNE	told
+	LOCK
+	DECL	·continued(SB)
+told:
 	RET
 
 TEXT ·restorer(SB),NOSPLIT|NOFRAME,$0

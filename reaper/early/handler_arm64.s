@@ -20,6 +20,15 @@ fault:
 	CBZ	R4, sent
 	B	(R4)			// as if the kernel had called it
 sent:
+	CMPW	$18, R0			// SIGCONT
+	BNE	whose
+	MOVD	$·continued(SB), R4
+count:
+	LDAXRW	(R4), R5
+	ADDW	$1, R5
+	STLXRW	R5, (R4), R6
+	CBNZ	R6, count
+whose:
 	MOVD	$178, R8		// gettid(2); it leaves all but R0 alone
 	SVC
 	MOVW	·taker(SB), R4
@@ -40,6 +49,18 @@ send:
 	MOVD	$32, R2			// the size of Info, from R1
 	MOVD	$64, R8			// write(2); the pipe does not block
 	SVC
+	CMP	$0, R0
+	BGE	told
+	MOVW	0(R1), R4		// a full pipe: nobody will hear of this one
+	CMPW	$18, R4
+	BNE	told
+	MOVD	$·continued(SB), R4
+uncount:
+	LDAXRW	(R4), R5
+	SUBW	$1, R5
+	STLXRW	R5, (R4), R6
+	CBNZ	R6, uncount
+told:
 	RET
 
 // func call(number, a, b, c, d uintptr) (result uintptr)
