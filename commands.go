@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -272,6 +273,20 @@ func copyTo(dir string) error {
 		return err
 	}
 	return os.Rename(to.Name(), filepath.Join(dir, "holdfast"))
+}
+
+// ownPath returns a path under which this binary can be read: by its own link, which holds even if the file has been
+// replaced, or, without /proc, by where it was found.
+func ownPath() (string, error) {
+	const self = "/proc/self/exe"
+	if err := unix.Access(self, unix.X_OK); err == nil {
+		return self, nil
+	}
+	path, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return "", fmt.Errorf("find holdfast's own binary without /proc: %w (call it by its absolute path)", err)
+	}
+	return path, nil
 }
 
 func defineDemo(*pflag.FlagSet) action {

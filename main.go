@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -234,20 +233,6 @@ func newLog(w io.Writer, f *flags) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// ownPath returns a path under which this binary can be read: by its own link, which holds even if the file has been
-// replaced, or, without /proc, by where it was found.
-func ownPath() (string, error) {
-	const self = "/proc/self/exe"
-	if err := unix.Access(self, unix.X_OK); err == nil {
-		return self, nil
-	}
-	path, err := exec.LookPath(os.Args[0])
-	if err != nil {
-		return "", fmt.Errorf("find holdfast's own binary without /proc: %w (call it by its absolute path)", err)
-	}
-	return path, nil
 }
 
 // complain says in one line what is wrong.
