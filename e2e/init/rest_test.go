@@ -91,15 +91,23 @@ func atRest(d time.Duration, most int, count func(pid int) int) func(*testing.T,
 	}
 }
 
+// threadCount takes the least of three starts: on a machine that is busy with other things Go may need a thread more, since
+// those that it has are kept from running.
 func threadCount(t *testing.T, x tool) string {
-	s := resting(t, x)
-	if x.name == "holdfast" {
-		s.says("proven")
+	least := 0
+	for range 3 {
+		s := resting(t, x)
+		if x.name == "holdfast" {
+			s.says("proven")
+		}
+		tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", s.pid))
+		t.Logf("%s: %d threads", x.name, len(tasks))
+		if least == 0 || len(tasks) < least {
+			least = len(tasks)
+		}
 	}
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", s.pid))
-	t.Logf("%s: %d threads", x.name, len(tasks))
-	if x.own && len(tasks) <= 7 {
+	if x.own && least <= 7 {
 		return "at most 7"
 	}
-	return strconv.Itoa(len(tasks))
+	return strconv.Itoa(least)
 }

@@ -131,8 +131,8 @@ func start(t *testing.T, x tool, r run) *subject {
 	}
 	write.Close()
 	s.pid = s.cmd.Process.Pid
-	go s.read(read)
 	go func() {
+		s.read(read) // to its end, which comes with that of the namespace: nothing is missing from the output then
 		_ = s.cmd.Wait()
 		close(s.done)
 	}()
