@@ -125,20 +125,26 @@ func TestOverlays(t *testing.T) {
 
 // TestComponents builds the nginx overlay with each other component, as deploy/README.md says one can.
 func TestComponents(t *testing.T) {
-	for _, component := range []string{"image-volume", "reload-by-annotation"} {
+	for _, component := range []string{"image-volume", "reload-by-annotation", "roll"} {
 		t.Run(component, func(t *testing.T) {
-			dir, err := os.MkdirTemp("..", ".check-") // kustomize takes no absolute paths
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../overlays/nginx]\ncomponents: [../components/%s]\n", component)
-			if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			restricted(t, objects(t, filepath.Base(dir))["Deployment"].(*apps.Deployment))
+			restricted(t, composed(t, component)["Deployment"].(*apps.Deployment))
 		})
 	}
+}
+
+// composed builds the nginx overlay with one more component.
+func composed(t *testing.T, component string) map[string]any {
+	t.Helper()
+	dir, err := os.MkdirTemp("..", ".check-") // kustomize takes no absolute paths
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../overlays/nginx]\ncomponents: [../components/%s]\n", component)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return objects(t, filepath.Base(dir))
 }
 
 // restricted runs the checks of the API server's admission, and some that it does not have.
