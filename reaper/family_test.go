@@ -2,6 +2,7 @@ package reaper_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -205,4 +206,30 @@ func mustCensus(t *testing.T, g *grove) map[*reaper.Family][]reaper.Process {
 		t.Fatal(err)
 	}
 	return census
+}
+
+// TestSignalMember: a number that is another process' by now gets no signal.
+func TestSignalMember(t *testing.T) {
+	if !alone(t, nil) {
+		return
+	}
+	g, signals := newGrove(t)
+	f, _ := g.plant()
+	p, err := reaper.ReadProcess(f.Main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := p
+	another.Start++
+	if err := g.r.SignalMember(another, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("to another: %v, want ESRCH", err)
+	}
+	if err := g.r.SignalMember(p, syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	reapUntil(t, g.r, signals, func(e reaper.Exit) {
+		if e.PID == p.PID && e.Status.Signal() != syscall.SIGTERM {
+			t.Errorf("it ended by %v", e)
+		}
+	}, func() bool { return syscall.Kill(p.PID, 0) != nil })
 }

@@ -107,3 +107,14 @@ func (r *Reaper) Signal(pid int, sig syscall.Signal, group bool) error {
 	}
 	return nil
 }
+
+// SignalMember sends sig to a process that a Census has found, unless that has ended since: its number may be another's. Of a
+// child this is certain, since nobody else reaps it; of any other process as far as can be: it may end just now.
+func (r *Reaper) SignalMember(p Process, sig syscall.Signal) error {
+	if p.Start != 0 {
+		if now, err := ReadProcess(p.PID); err == nil && now.Start != p.Start {
+			return fmt.Errorf("send %s to %d: %w", SignalName(sig), p.PID, unix.ESRCH)
+		}
+	}
+	return r.Signal(p.PID, sig, false)
+}
