@@ -38,6 +38,7 @@ func (l *Loop) carryOut(a machine.Action) {
 	case machine.Cutover:
 		l.cutover(a.Gen)
 	case machine.Exit:
+		l.killPending()
 		l.log.Info("exiting", "code", l.exitCode(a.Code), "reason", a.Reason)
 		l.part()
 		l.exit = &a
@@ -172,8 +173,7 @@ func (l *Loop) settle(g *generation) {
 	l.yield(g)
 	g.stopSettling = l.after(l.o.Settle, look)
 	// In a pod of thousands of processes it takes a while to find out who belongs to whom. Here nobody waits for it.
-	l.members(g)
-	g.counted = true
+	l.countMembers(g)
 }
 
 // queued counts what waits in a generation's own accept queues. A shared queue is everybody's: it does not count.
@@ -193,30 +193,32 @@ const connectionsPause = 250 * time.Millisecond
 // signal all the same: the machine bounds that. The tables may be long: the loop does not wait for them.
 func (l *Loop) awaitConnections(g *generation) {
 	again := func() { g.stopSettling = l.after(connectionsPause, func() { l.awaitConnections(g) }) }
-	members, err := l.census(g)
-	if err != nil {
-		again()
-		return
-	}
-	ports := l.tcpPorts()
-	go func() {
-		n, err := connections(ports, members)
-		l.post(func() {
-			switch state, ok := l.machine.Generation(g.number); {
-			case !ok || state.Stopped:
-				return
-			case reaper.Short(err):
-				again()
-				return
-			case err != nil:
-				l.log.Warn("cannot count connections: the stop signal is not held back", "generation", g.number, "err", err)
-			case n > 0:
-				again()
-				return
-			}
-			l.feed(machine.Event{Kind: machine.ConnectionsGone, Gen: g.number})
-		})
-	}()
+	l.census(func(s seen) {
+		members, err := s.of(g)
+		if err != nil {
+			again()
+			return
+		}
+		ports := l.tcpPorts()
+		go func() {
+			n, err := connections(ports, members)
+			l.post(func() {
+				switch state, ok := l.machine.Generation(g.number); {
+				case !ok || state.Stopped:
+					return
+				case reaper.Short(err):
+					again()
+					return
+				case err != nil:
+					l.log.Warn("cannot count connections: the stop signal is not held back", "generation", g.number, "err", err)
+				case n > 0:
+					again()
+					return
+				}
+				l.feed(machine.Event{Kind: machine.ConnectionsGone, Gen: g.number})
+			})
+		}()
+	})
 }
 
 // retire closes a generation's sockets, stragglers relayed first, and forgets it.

@@ -131,6 +131,9 @@ func (l *Loop) settleOn(g *generation, r *request) verdict {
 		if !q.open {
 			return v
 		}
+		if q.everyone {
+			q.members, q.unseen = l.everyone(g)
+		}
 		if q.left = nil; !q.unseen {
 			q.left = leftBy(q.members, q.inodes)
 		}
@@ -142,7 +145,7 @@ func (l *Loop) settleOn(g *generation, r *request) verdict {
 type question struct {
 	open     bool // it has not been answered, or the answer is not to be relied on
 	members  []reaper.Process
-	everyone bool // those are all of the generation
+	everyone bool // it is about all of the generation, who are still to be found
 	unseen   bool // who they are cannot be seen just now: each socket may well be theirs
 	inodes   []uint64
 	changes  int      // of the ledger, when it was asked
@@ -152,13 +155,21 @@ type question struct {
 // asks makes the question of what generation g has: first of those that bound the sockets, which mostly have them still,
 // then of all, which are to be found first.
 func (l *Loop) asks(g *generation, inodes []uint64, on bindings, everyone bool) question {
-	q := question{open: true, everyone: everyone, inodes: inodes, changes: g.ledger.changes, members: on.binders}
-	if everyone {
-		var err error
-		q.members, err = l.census(g)
-		q.unseen = err != nil
+	return question{open: true, everyone: everyone, inodes: inodes, changes: g.ledger.changes, members: on.binders}
+}
+
+// everyone has the generation's processes looked for, and waits for it; unseen: they cannot be seen just now. It is not for
+// the loop.
+func (l *Loop) everyone(g *generation) (members []reaper.Process, unseen bool) {
+	found := make(chan seen, 1)
+	l.post(func() { l.census(func(s seen) { found <- s }) })
+	select {
+	case s := <-found:
+		members, err := s.of(g)
+		return members, err != nil
+	case <-l.done:
+		return nil, true
 	}
-	return q
 }
 
 // bind decides on a bind, or asks something first. before is the answer to what it has asked.

@@ -353,6 +353,14 @@ func (c *children) Census(families []*reaper.Family) (map[*reaper.Family][]reape
 	return members, nil
 }
 
+// Holds is of no use here: they send no messages.
+func (*children) Holds(*reaper.Family, []*reaper.Family, int) bool { return false }
+
+// SignalMember is Signal: no number is ever another's.
+func (c *children) SignalMember(p reaper.Process, s syscall.Signal) error {
+	return c.Signal(p.PID, s, false)
+}
+
 // readyNow says whether a generation's main process runs and has said that it is ready.
 func (c *children) readyNow(generation int) bool {
 	c.mu.Lock()

@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"cmp"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -38,63 +40,74 @@ func (l *Loop) left(g *generation) {
 	if e == nil {
 		return
 	}
-	g.leaving = nil
-	if !l.follows(g, *e) {
-		l.mainGone(g, *e)
-		l.lookForEmpty()
-		l.publish()
-	}
+	l.census(func(s seen) {
+		named, inodes, members := g.successor, map[string]bool{}, s.ofAny(g)
+		for _, p := range l.portsOf(g.number) {
+			maps.Copy(inodes, inodeSet(p.Inodes(g.number)))
+		}
+		main := g.pid
+		go func() { // which looks through descriptors, and may take a while
+			next, ok := successor(members, main, named, inodes, l.reaper.PID())
+			l.post(func() { l.decideLeft(g, e, next, ok) })
+		}()
+	})
 }
 
-// follows puts the successor into the place of the main process, if there is one.
-func (l *Loop) follows(g *generation, e reaper.Exit) bool {
+// decideLeft goes on with the successor, if there is one, or without a main process.
+func (l *Loop) decideLeft(g *generation, e *reaper.Exit, next reaper.Process, ok bool) {
 	state, _ := l.machine.Generation(g.number)
-	if g.killed || state.Stopped { // meanwhile
-		return false
+	switch {
+	case g.leaving != e: // it has been decided
+		return
+	case !ok, g.killed, state.Stopped: // meanwhile
+	case l.reaper.Holds(g.family, l.families(), next.PID):
+		g.leaving = nil
+		l.follows(g, *e, next)
+		return
+	default: // it has ended meanwhile, and its exit was taken for an orphan's; there may be another
+		l.left(g)
+		return
 	}
-	next, ok := l.successor(g)
-	if !ok {
-		return false
-	}
+	g.leaving = nil
+	l.mainGone(g, *e)
+	l.lookForEmpty()
+	l.publish()
+}
+
+// follows puts the successor into the place of the main process.
+func (l *Loop) follows(g *generation, e reaper.Exit, next reaper.Process) {
 	l.log.Info("main process exited: another takes its place", "generation", g.number, "pid", g.pid, "exit", e, "successor", next.PID, "name", next.Name)
 	terminal := reaper.Terminal(0, l.foreground)
 	g.pid, g.successor = next.PID, 0
-	if terminal >= 0 && l.foreground != 0 && state.Number == l.machine.Live {
+	if terminal >= 0 && l.foreground != 0 && g.number == l.machine.Live {
 		if err := reaper.GiveTerminal(terminal, next.Group); err == nil {
 			l.foreground = next.Group
 		}
 	}
 	l.forwardKept(g)
 	l.publish()
-	return true
 }
 
-// successor finds the process that takes the main one's place, if there is one.
-func (l *Loop) successor(g *generation) (reaper.Process, bool) {
-	members := l.members(g)
+// successor finds the process among the members that takes the place of the main one, self's child, if there is one: that
+// which was named, or one that has one of the sockets open.
+func successor(members []reaper.Process, main, named int, inodes map[string]bool, self int) (reaper.Process, bool) {
 	by := make(map[int]reaper.Process, len(members))
 	for _, p := range members {
 		by[p.PID] = p
 	}
-	delete(by, g.pid)
-	if p, ok := by[g.successor]; ok {
-		return eldest(by, p, l.reaper.PID()), true
-	}
-	inodes := map[string]bool{}
-	for _, p := range l.portsOf(g.number) {
-		for inode := range inodeSet(p.Inodes(g.number)) {
-			inodes[inode] = true
-		}
+	delete(by, main)
+	if p, ok := by[named]; ok {
+		return eldest(by, p, self), true
 	}
 	if len(inodes) == 0 { // it is without a takeover, say: whatever it listens on is its own
 		inodes = listening()
 	}
-	slices.SortFunc(members, func(a, b reaper.Process) int { return int(int64(a.Start) - int64(b.Start)) })
-	for _, p := range members {
-		if p.PID == g.pid || len(inodes) == 0 || !anyOpen([]reaper.Process{p}, inodes) {
+	oldest := slices.SortedFunc(slices.Values(members), func(a, b reaper.Process) int { return cmp.Compare(a.Start, b.Start) })
+	for _, p := range oldest {
+		if p.PID == main || len(inodes) == 0 || !anyOpen([]reaper.Process{p}, inodes) {
 			continue
 		}
-		return eldest(by, p, l.reaper.PID()), true
+		return eldest(by, p, self), true
 	}
 	return reaper.Process{}, false
 }

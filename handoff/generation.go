@@ -47,7 +47,13 @@ type generation struct {
 	nextRelease time.Time // when sockets of its ledger are looked at next; zero = not again
 	stopRelease func()
 
-	counted bool // who belongs to it has been found out at its settling, so that its stop signal need not wait for that
+	// Who belongs to it has been found out at its settling (counted), or is just being (counting), so that its stop signal need
+	// not wait for that long; stopDue: it is to get that signal when it has been found out.
+	counted, counting, stopDue bool
+	killing                    int  // how many times it is being found out who is to be killed, and they are killed
+	missed                     bool // who was seen to be left meanwhile is still to be killed
+	stale                      int  // how often in a row it was seen to be gone and may not be
+
 	ledger  ledger
 	unbound *unbound
 	heard   atomic.Int32 // binds of which it was asked whether the program watches its socket already
@@ -355,7 +361,7 @@ func (l *Loop) notified(g *generation, n ready.Notification) {
 	// The main one may have ended since: it is no member any more, but what it has said counts. Who is of another PID
 	// namespace has no pid here, and costs no look: every container of a pod can send messages.
 	main := n.PID == g.pid && !g.mainGone
-	if n.PID == 0 || !main && !slices.ContainsFunc(l.members(g), func(p reaper.Process) bool { return p.PID == n.PID }) {
+	if n.PID == 0 || !main && (g.family == nil || !l.reaper.Holds(g.family, l.families(), n.PID)) {
 		if !g.strangers {
 			g.strangers = true
 			l.log.Warn("a notify message was not taken: its sender is not of this generation", "generation", g.number, "pid", n.PID, "uid", n.UID)

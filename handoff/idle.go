@@ -63,29 +63,35 @@ func (l *Loop) lookTwice(p *port.Port, before int, leftBefore []uint64) {
 		l.watchIdle(p)
 		return
 	}
-	// Somebody may just be slow. Looking through descriptors may take a while, too.
-	members, err := l.census(g)
-	if err != nil {
-		l.after(idleLook, func() { l.lookIdle(p) }) // nobody can be seen just now: that says nothing
-		return
-	}
+	// Somebody may just be slow. Looking through descriptors may take a while, too. The sockets are noted before the processes:
+	// who has got one since is not among those.
 	inodes, changes := p.Inodes(n), g.ledger.changes
-	go func() {
-		left := leftBy(members, inodes)
-		l.post(func() {
-			if p.Live() == n && p.Pending(n) && !l.heldForNext(n) {
-				left = g.ledger.stillLeft(left, changes)
-				if len(left) > 0 && before != n {
-					l.after(idleLook, func() { l.lookTwice(p, n, left) })
-					return
-				}
-				l.dropLeft(g, p, slices.DeleteFunc(left, func(inode uint64) bool { return !slices.Contains(leftBefore, inode) }))
-			}
-			if p.Held() {
-				l.watchIdle(p)
-			}
-		})
-	}()
+	l.census(func(s seen) {
+		members, err := s.of(g)
+		if err != nil {
+			l.after(idleLook, func() { l.lookIdle(p) }) // nobody can be seen just now: that says nothing
+			return
+		}
+		go func() {
+			left := leftBy(members, inodes)
+			l.post(func() { l.seeIdle(g, p, before, leftBefore, g.ledger.stillLeft(left, changes)) })
+		}()
+	})
+}
+
+// seeIdle takes note of the sockets on a port that a generation has been seen to have left.
+func (l *Loop) seeIdle(g *generation, p *port.Port, before int, leftBefore, left []uint64) {
+	n := g.number
+	if p.Live() == n && p.Pending(n) && !l.heldForNext(n) {
+		if len(left) > 0 && before != n {
+			l.after(idleLook, func() { l.lookTwice(p, n, left) })
+			return
+		}
+		l.dropLeft(g, p, slices.DeleteFunc(left, func(inode uint64) bool { return !slices.Contains(leftBefore, inode) }))
+	}
+	if p.Held() {
+		l.watchIdle(p)
+	}
 }
 
 // heldForNext says whether generation n has been told to stop so that the next one can start (the sequential strategy). A

@@ -32,12 +32,17 @@ type Processes interface {
 	Start(reaper.Command) (pid int, err error)
 	// Signal sends to a child, or to its process group.
 	Signal(pid int, s syscall.Signal, group bool) error
+	// SignalMember sends to a process that a Census has found, if that is still the one.
+	SignalMember(p reaper.Process, s syscall.Signal) error
 	// Reap collects what has exited, one by one, and waits for nothing.
 	Reap() iter.Seq[reaper.Exit]
 	// Stopped says, once, that a child has been stopped and not continued since.
 	Stopped(pid int) bool
-	// Census says whose each process is; its error is reaper.ErrNoProc, or a shortage that may pass.
+	// Census says whose each process is; its error is reaper.ErrNoProc, or a shortage that may pass. It may take long, and may
+	// be called from anywhere, with clones.
 	Census([]*reaper.Family) (map[*reaper.Family][]reaper.Process, error)
+	// Holds says whether a process belongs to the first family, given all. It looks at few processes.
+	Holds(f *reaper.Family, all []*reaper.Family, pid int) bool
 }
 
 // Loop is one run of holdfast. Its exported methods may be called from anywhere.
@@ -85,6 +90,7 @@ type Loop struct {
 	continued   uint32         // how many SIGCONTs have been taken; wraps
 	dropped     []os.Signal    // signals that this process has caused itself and is still to get
 	neglect     neglect
+	censuses    censuses
 
 	public        []string // the command, as everybody may read it
 	snapshot      atomic.Pointer[status.Snapshot]

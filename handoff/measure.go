@@ -27,14 +27,16 @@ func (l *Loop) measure(g *generation) {
 				l.measured(g, "", nil)
 				return
 			}
-			var pids []int
-			for _, p := range l.members(g) {
-				pids = append(pids, p.PID)
-			}
-			go func() {
-				tight, err := tightness(room, pids)
-				post(func() { l.measured(g, tight, err) })
-			}()
+			l.census(func(s seen) {
+				var pids []int
+				for _, p := range s.ofAny(g) {
+					pids = append(pids, p.PID)
+				}
+				go func() {
+					tight, err := tightness(room, pids)
+					post(func() { l.measured(g, tight, err) })
+				}()
+			})
 		})
 	}()
 }

@@ -3,80 +3,72 @@ package handoff
 import (
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"holdfast/handoff/machine"
 	"holdfast/reaper"
 )
 
-// census lists the generation's processes, as far as there is a /proc to see them. An error is a shortage, which may pass:
-// whoever would take a process that it does not see for one that is gone must wait.
-func (l *Loop) census(g *generation) ([]reaper.Process, error) {
-	census, err := l.reaper.Census(l.families())
-	switch {
-	case errors.Is(err, reaper.ErrNoProc):
-		return known(g), nil
-	case err != nil:
-		return nil, err
-	}
-	return census[g.family], nil
-}
-
-// members lists the generation's processes; where /proc cannot be read only the main one is known.
-func (l *Loop) members(g *generation) []reaper.Process {
-	members, err := l.census(g)
-	if err != nil {
-		return known(g)
-	}
-	return members
-}
-
-// known is what can be said of a generation's processes without /proc: its main one, until that has exited.
-func known(g *generation) []reaper.Process {
-	if g.mainGone {
-		return nil
-	}
-	return []reaper.Process{{PID: g.pid}}
-}
-
-func (l *Loop) families() []*reaper.Family {
-	families := make([]*reaper.Family, 0, len(l.generations))
-	for _, g := range l.generations {
-		if g.family != nil {
-			families = append(families, g.family)
-		}
-	}
-	return families
-}
-
 // lookAgain is the pause before the next look where /proc could not be read.
 const lookAgain = time.Second
+
+// maxStale is how often in a row a generation may be seen to be gone by a census during which children were reaped, before that
+// is believed: in some pods there are always some.
+const maxStale = 4
 
 // lookForEmpty finds the generations of which nothing is left. Each process that ends is a child of this one by then,
 // so that looking after every reaping is enough.
 func (l *Loop) lookForEmpty() {
-	if !slices.ContainsFunc(l.machine.Gens, func(s machine.Generation) bool { return s.MainGone && !s.Empty }) {
-		return
+	if slices.ContainsFunc(l.machine.Gens, func(s machine.Generation) bool { return s.MainGone && !s.Empty }) {
+		l.censuses.left = true
+		l.beginCensus()
 	}
-	census, err := l.reaper.Census(l.families())
-	if err != nil && !errors.Is(err, reaper.ErrNoProc) {
+}
+
+// seeLeft takes note of what a census has found to be left of generations whose main process has exited.
+func (l *Loop) seeLeft(s seen) {
+	if s.err != nil && !errors.Is(s.err, reaper.ErrNoProc) {
 		// For want of descriptors, say. Taken for gone, what is left would never be stopped.
-		l.log.Warn("cannot see what is left of a generation", "err", err)
+		l.log.Warn("cannot see what is left of a generation", "err", s.err)
 		l.after(lookAgain, l.lookForEmpty)
 		return
 	}
-	for n, g := range l.generations {
-		state, ok := l.machine.Generation(n)
-		if !ok || !g.mainGone || state.Empty || g.family == nil {
+	for g, left := range s.members {
+		state, ok := l.machine.Generation(g.number)
+		if !ok || l.generations[g.number] != g || !g.mainGone || state.Empty || l.exit != nil {
 			continue
 		}
-		switch left := census[g.family]; {
+		switch {
+		case len(left) == 0 && s.stale && g.stale < maxStale:
+			// The last that it saw may have started another, which it did not see, and have ended.
+			g.stale++
+			l.lookForEmpty()
 		case len(left) == 0:
-			l.feed(machine.Event{Kind: machine.Emptied, Gen: n})
+			l.feed(machine.Event{Kind: machine.Emptied, Gen: g.number})
+		case g.killed && g.killing == 0:
+			l.killMembers(g, left)
 		case g.killed:
-			l.kill(g, "")
+			g.missed = true
 		default:
+			g.stale = 0
 			g.record.Processes = len(left)
 		}
 	}
+}
+
+// signalledAtOnce is how many processes get a signal before the loop does something else. Each is looked at before (some 25 µs).
+const signalledAtOnce = 64
+
+// signalMembers signals processes that a census has found, then runs then.
+func (l *Loop) signalMembers(g *generation, members []reaper.Process, s syscall.Signal, then func()) {
+	n := min(len(members), signalledAtOnce)
+	for _, p := range members[:n] {
+		l.signalMember(g, p, s)
+	}
+	if n == len(members) {
+		then()
+		return
+	}
+	go l.post(func() { l.signalMembers(g, members[n:], s, then) })
 }

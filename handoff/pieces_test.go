@@ -99,6 +99,7 @@ func TestLookForEmptyShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.lookForEmpty()
+	run(t, l, "a census that sees nothing")
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +108,7 @@ func TestLookForEmptyShort(t *testing.T) {
 	}
 	go fake.Step(lookAgain) // it posts, and waits for that
 	run(t, l, "another look")
+	run(t, l, "the census")
 	if l.machine.Gens[0].Empty || g.record.Processes != 1 {
 		t.Errorf("empty %v, %d processes, want 1", l.machine.Gens[0].Empty, g.record.Processes)
 	}
@@ -115,6 +117,7 @@ func TestLookForEmptyShort(t *testing.T) {
 	}
 	reaped(t, l, g.pid)
 	l.lookForEmpty()
+	run(t, l, "the census")
 	if !l.machine.Gens[0].Empty {
 		t.Error("it is not seen to be gone")
 	}

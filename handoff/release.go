@@ -3,8 +3,6 @@ package handoff
 import (
 	"slices"
 	"time"
-
-	"holdfast/reaper"
 )
 
 // releaseWaits are the waits between two looks at a socket that is bound and that nobody listens on, or that is UDP's. The
@@ -63,21 +61,20 @@ func (l *Loop) lookForRelease(g *generation, at time.Time) {
 		}
 		return connected
 	})
-	var members []reaper.Process
-	var err error
-	if len(due) > 0 {
-		members, err = l.census(g)
-	}
-	if len(due) == 0 && next.IsZero() {
+	if len(due) == 0 {
+		l.releaseLeft(g, nil, nil, next)
 		return
 	}
-	go func() {
-		var left []uint64
-		if err == nil { // else nobody can be seen just now: that says nothing
-			left = leftBy(members, due) // which may take a while
-		}
-		l.post(func() { l.releaseLeft(g, due, left, next) })
-	}()
+	l.census(func(s seen) {
+		members, err := s.of(g)
+		go func() {
+			var left []uint64
+			if err == nil { // else nobody can be seen just now: that says nothing
+				left = leftBy(members, due) // which may take a while
+			}
+			l.post(func() { l.releaseLeft(g, due, left, next) })
+		}()
+	})
 }
 
 // dueForRelease returns the sockets that are due until then, which are not any more, and when the next one will be.

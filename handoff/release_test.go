@@ -8,13 +8,13 @@ import (
 	"holdfast/reaper"
 )
 
-// censuses counts them.
-type censuses struct {
+// counted counts the censuses.
+type counted struct {
 	Processes
 	n int
 }
 
-func (c *censuses) Census(families []*reaper.Family) (map[*reaper.Family][]reaper.Process, error) {
+func (c *counted) Census(families []*reaper.Family) (map[*reaper.Family][]reaper.Process, error) {
 	c.n++
 	return c.Processes.Census(families)
 }
@@ -23,7 +23,7 @@ func (c *censuses) Census(families []*reaper.Family) (map[*reaper.Family][]reape
 // at all processes.
 func TestReleaseTogether(t *testing.T) {
 	b := newBinder(t)
-	counted := &censuses{Processes: b.l.reaper}
+	counted := &counted{Processes: b.l.reaper}
 	b.l.reaper = counted
 	fake := b.l.o.Clock.(*clocktesting.FakeClock)
 	const n = 10
@@ -40,6 +40,7 @@ func TestReleaseTogether(t *testing.T) {
 	}
 	go fake.Step(releaseWaits()[0])
 	run(t, b.l, "the look")
+	run(t, b.l, "the census")
 	run(t, b.l, "what it has found")
 	if len(b.l.opening) != 0 || counted.n != 1 || len(b.g.ledger.bound) != 0 {
 		t.Errorf("%d are bound still, after %d looks", len(b.l.opening), counted.n)
@@ -49,7 +50,7 @@ func TestReleaseTogether(t *testing.T) {
 // TestReleaseLater: what is still in use, as far as anybody can see, is looked at again, ever more rarely.
 func TestReleaseLater(t *testing.T) {
 	b := newBinder(t)
-	counted := &censuses{Processes: b.l.reaper}
+	counted := &counted{Processes: b.l.reaper}
 	b.l.reaper = counted
 	fake := b.l.o.Clock.(*clocktesting.FakeClock)
 	v, q := b.l.bind(b.g, b.request(freeAddress(t), 1, socketOptions{}), question{}) // its call is not answered
@@ -65,6 +66,7 @@ func TestReleaseLater(t *testing.T) {
 		}
 		go fake.Step(1)
 		run(t, b.l, "a look")
+		run(t, b.l, "the census")
 		run(t, b.l, "what it has found")
 	}
 	if counted.n != len(waits) || len(b.l.opening) != 1 {
@@ -73,6 +75,7 @@ func TestReleaseLater(t *testing.T) {
 	v.answered()
 	go fake.Step(waits[len(waits)-1])
 	run(t, b.l, "the last look")
+	run(t, b.l, "the census")
 	run(t, b.l, "what it has found")
 	if len(b.l.opening) != 0 {
 		t.Error("it is bound still")

@@ -47,8 +47,9 @@ func TestShort(t *testing.T) {
 	inodes := inodeSet(p.Inodes(1))
 	has := hasOpen(g.pid, inodes)
 	_, counted := countOpen(g.pid, inodes)
-	_, members := l.census(g)
+	_, members := l.censusNow().of(g)
 	l.lookIdle(p)
+	run(t, l, "a census that sees nothing")
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +58,14 @@ func TestShort(t *testing.T) {
 	}
 	go fake.Step(idleLook) // it looks again by itself, and then sees that nobody has it
 	run(t, l, "another look")
+	run(t, l, "the census")
 	run(t, l, "its outcome")
 	if !p.Held() {
 		t.Errorf("one look was enough: it may be about to end; log: %s", log)
 	}
 	go fake.Step(idleLook)
 	run(t, l, "a second look")
+	run(t, l, "the census")
 	run(t, l, "its outcome")
 	if p.Held() {
 		t.Errorf("it is still held; log: %s", log)

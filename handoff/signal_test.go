@@ -119,6 +119,10 @@ func TestSignalRouting(t *testing.T) {
 			l.generations[1] = old
 			l.machine.Gens = append([]machine.Generation{{Number: 1, State: status.Draining, Executed: true, Proven: true}}, l.machine.Gens...)
 			l.signal(c.send)
+			if c.ending == machine.Ended { // who is to stop is found out before
+				run(t, l, "a census for the one")
+				run(t, l, "a census for the other")
+			}
 			for who, want := range map[*generation]syscall.Signal{g: c.live, old: c.old} {
 				if want == 0 {
 					if err := syscall.Kill(who.pid, syscall.SIGKILL); err != nil { // SIGKILL is what it then ends by
@@ -200,6 +204,7 @@ func TestForwardTwoAtOnce(t *testing.T) {
 	one, two := &generation{number: 1}, &generation{number: 2}
 	for _, g := range []*generation{one, two} {
 		sleeper(t, l, g, "sleep")
+		g.counted = true
 		if err := syscall.Kill(g.pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

@@ -189,6 +189,9 @@ func (s *simulation) look() {
 // quiet says whether nothing will happen until a child does something, or the clock goes on.
 func (s *simulation) quiet() bool {
 	l := s.loop
+	if l.censuses.under {
+		return false
+	}
 	if l.machine.Confirming { // there is nothing to ask again with descriptors
 		return false
 	}

@@ -8,51 +8,133 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/handoff/machine"
 	"holdfast/reaper"
 )
 
-// stop sends the stop signal: to the main process, or, when that has exited, to all that it has left behind.
+// stop sends the stop signal: to the main process, or, when that has exited, to all that it has left behind. Who belongs to
+// the generation is found out before, so that who leaves the tree from then on is still known.
 func (l *Loop) stop(g *generation) {
-	s := l.stopSignalFor(g)
-	var members []reaper.Process
-	if g.mainGone || !g.counted {
-		members = l.members(g) // also so that who leaves the tree from now on is still known
-	}
-	if g.record.StoppedAt.IsZero() {
-		g.record.StoppedAt = l.now()
-	}
-	if !g.mainGone {
-		l.log.Info("stop signal", "generation", g.number, "pid", g.pid, "signal", reaper.SignalName(s))
-		l.forward(g, s)
-		if g.counted {
-			l.members(g) // who has come since the last count
-		}
-		return
-	}
-	for _, p := range members {
-		l.log.Info("stop signal to a process left behind", "generation", g.number, "pid", p.PID, "name", p.Name, "signal", reaper.SignalName(s))
-		l.signalMember(g, p, s)
+	switch {
+	case g.mainGone:
+		l.census(func(s seen) { l.stopLeft(g, s) })
+	case !g.counted:
+		g.stopDue = true
+		l.countMembers(g)
+	default:
+		l.stopMain(g)
 	}
 }
 
-// kill ends everything of a generation at once. lookForEmpty repeats it for what was forked meanwhile.
+// countMembers finds out who belongs to a generation, so that its family remembers them. A stop signal that is due waits for it.
+func (l *Loop) countMembers(g *generation) {
+	if g.counting {
+		return
+	}
+	g.counting = true
+	l.census(func(s seen) {
+		_, err := s.of(g)
+		g.counting, g.counted = false, err == nil
+		if !g.stopDue {
+			return
+		}
+		g.stopDue = false
+		if g.mainGone {
+			l.stopLeft(g, s)
+		} else if !g.killed {
+			l.stopMain(g)
+		}
+	})
+}
+
+// stopMain sends the stop signal to the main process.
+func (l *Loop) stopMain(g *generation) {
+	s := l.stopSignalFor(g)
+	l.noteStop(g)
+	l.log.Info("stop signal", "generation", g.number, "pid", g.pid, "signal", reaper.SignalName(s))
+	l.forward(g, s)
+	l.census(func(seen) {}) // its family then remembers who has come since the last one
+}
+
+// stopLeft sends the stop signal to all that a main process has left behind.
+func (l *Loop) stopLeft(g *generation, seen seen) {
+	if l.generations[g.number] != g || g.killed {
+		return
+	}
+	s := l.stopSignalFor(g)
+	l.noteStop(g)
+	members := seen.ofAny(g)
+	for _, p := range members {
+		l.log.Info("stop signal to a process left behind", "generation", g.number, "pid", p.PID, "name", p.Name, "signal", reaper.SignalName(s))
+	}
+	l.signalMembers(g, members, s, func() {})
+}
+
+func (l *Loop) noteStop(g *generation) {
+	if g.record.StoppedAt.IsZero() {
+		g.record.StoppedAt = l.now()
+	}
+}
+
+// kill ends everything of a generation at once. seeLeft repeats it for what was forked meanwhile.
 func (l *Loop) kill(g *generation, reason string) {
 	if !g.killed {
 		l.log.Warn("killing what is left of a generation", "generation", g.number, "reason", reason)
 	}
 	g.killed = true
-	for _, p := range l.members(g) {
-		l.signalMember(g, p, syscall.SIGKILL)
+	g.killing++
+	if l.machine.Ending == machine.Exited {
+		return // killPending has it done, at once
 	}
-	if !g.mainGone && g.leaving == nil {
-		// Also where /proc is not there to tell of the members: the group's number is taken while the leader is not reaped.
-		l.signalMember(g, reaper.Process{PID: g.pid}, syscall.SIGKILL)
-		l.reaper.Signal(g.pid, syscall.SIGKILL, true)
+	l.census(func(s seen) {
+		g.killing--
+		if l.generations[g.number] == g {
+			l.killMembers(g, s.ofAny(g))
+		}
+	})
+}
+
+// killPending ends what is still to be ended when holdfast exits. Nobody waits for the loop any more.
+func (l *Loop) killPending() {
+	var s *seen
+	for _, g := range l.generations {
+		if g.killing == 0 {
+			continue
+		}
+		if s == nil {
+			now := l.censusNow()
+			s = &now
+		}
+		for _, p := range s.ofAny(g) {
+			l.signalMember(g, p, syscall.SIGKILL)
+		}
+		l.killMain(g)
 	}
 }
 
+func (l *Loop) killMembers(g *generation, members []reaper.Process) {
+	g.killing++
+	l.signalMembers(g, members, syscall.SIGKILL, func() {
+		g.killing--
+		l.killMain(g)
+		if g.missed {
+			g.missed = false
+			l.lookForEmpty()
+		}
+	})
+}
+
+func (l *Loop) killMain(g *generation) {
+	if g.mainGone || g.leaving != nil {
+		return
+	}
+	// Also where /proc is not there to tell of the members: the group's number is taken while the leader is not reaped.
+	l.signalMember(g, reaper.Process{PID: g.pid}, syscall.SIGKILL)
+	l.reaper.Signal(g.pid, syscall.SIGKILL, true)
+}
+
 func (l *Loop) signalMember(g *generation, p reaper.Process, s syscall.Signal) {
-	if err := l.reaper.Signal(p.PID, s, false); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := l.reaper.SignalMember(p, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		l.log.Warn("cannot signal a process", "generation", g.number, "pid", p.PID, "name", p.Name, "err", err)
 	}
 }

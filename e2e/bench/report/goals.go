@@ -213,7 +213,7 @@ func growthReason(what string) string {
 			"This measurement asks for the status all the time."
 	case "processes in the pod":
 		return "Before the stop signal holdfast takes a census of /proc, three system calls for each process of the pod, so that it loses nobody who leaves the old generation's tree while that stops. " +
-			"It does so in the settle time: what is counted here is how much longer it took than that."
+			"It does so beside the loop and in the settle time: what is counted here is how much longer it took than that."
 	case "watched files":
 		return "A change is one of content, and so all content is read and hashed: once when the change is noticed, and once more when the generation starts, so that it is known by the content that it has started from. " +
 			"The table has beside how long it takes only to read the files once."
