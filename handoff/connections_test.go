@@ -43,6 +43,9 @@ func TestParseConnection(t *testing.T) {
 	}
 }
 
+func refused(map[uint64]bool) ([]uint64, error) { return nil, unix.EPROTONOSUPPORT }
+func short(map[uint64]bool) ([]uint64, error)   { return nil, unix.EMFILE }
+
 // TestConnections counts real ones, of this process: the accepted ones, not the clients' ends.
 func TestConnections(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,6 +69,12 @@ func TestConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer server.Close()
+		if read, err := connected(ports, refused); err != nil || len(read) != want+1 {
+			t.Errorf("where the kernel may not be asked: %d connections, %v, want %d", len(read), err, want+1)
+		}
+	}
+	if _, err := connected(ports, short); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("for want of descriptors: %v", err)
 	}
 	if got, err := connections(ports, nil); err != nil || got != 0 {
 		t.Errorf("of nobody: %d, %v", got, err)

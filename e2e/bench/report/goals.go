@@ -209,7 +209,7 @@ func growthReason(what string) string {
 			"one connection tests that the switch leads to the new socket and to no other, and another proves that the program accepts there. What is done for one port looks at no other, " +
 			"so that the cost of one more is what to read here: beyond that there is nothing to leave out, and the bare server, which the table has beside, grows as well. The cutover itself is one setsockopt(2) a port."
 	case "open connections":
-		return "Nothing in a handoff looks at connections, but the status does: as long as a generation drains it says how many that one still has, and counts them in /proc. " +
+		return "Nothing in a handoff looks at connections, but the status does: as long as a generation drains it says how many that one still has: the kernel is asked for those of the port, and whose they are stands in /proc/PID/fd. " +
 			"This measurement asks for the status all the time."
 	case "processes in the pod":
 		return "Before the stop signal holdfast takes a census of /proc, three system calls for each process of the pod, so that it loses nobody who leaves the old generation's tree while that stops. " +
