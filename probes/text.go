@@ -74,7 +74,7 @@ func trimmed(b []byte) []byte {
 }
 
 func (p *page) head() {
-	p.printf("holdfast %s, pid %d, up %s, as of %s\n", p.s.Version, p.s.PID, p.ago(p.s.Started), instant(p.s.At))
+	p.printf("holdfast %s, pid %d, up %s, at %s\n", p.s.Version, p.s.PID, p.ago(p.s.Started), instant(p.now))
 	p.printf("command: %s\n", commandLine(p.s.Command))
 }
 
