@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -20,10 +21,11 @@ type Process struct {
 	Name                        string // at most 15 bytes
 }
 
-// After inOneGo processes a walk through /proc pauses. A walk is one short system call after the other, and Go's scheduler, which
-// has one processor here, asks the kernel what has arrived, a signal say, only when there is nothing else to run, or else
-// after 10 ms: runtime.Gosched is not enough.
+// A walk through /proc pauses after so many processes that it has listed, and read. It is one short system call after the other,
+// and Go's scheduler, which has one processor here, asks the kernel what has arrived, a signal say, only when there is nothing
+// else to run, or else after 10 ms: runtime.Gosched is not enough.
 const (
+	listed  = 1024
 	inOneGo = 64 // some 1.6 ms
 	pause   = 50 * time.Microsecond
 )
@@ -35,9 +37,14 @@ func Processes() ([]Process, error) {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+	var names []string
+	for more, err := dir.Readdirnames(listed); err != io.EOF; more, err = dir.Readdirnames(listed) {
+		if err != nil {
+			return nil, fmt.Errorf("list processes: %w", err)
+		}
+		if names = append(names, more...); len(more) == listed {
+			time.Sleep(pause)
+		}
 	}
 	ps, read := make([]Process, 0, len(names)), 0
 	for _, name := range names {
