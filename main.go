@@ -46,9 +46,9 @@ func main() {
 	os.Exit(hold(func() (*flags, error) { return parseFlags(os.Args[1:], os.Environ()) }))
 }
 
-// spareThreads makes seven threads in all, with those that Go has for itself at rest. More than seven have been needed at
-// once only rarely, on a machine with many times its load (docs/reliability.md).
-const spareThreads = 2
+// spareThreads makes seven threads in all: Go's monitor, and six to run goroutines or wait in system calls for them. More
+// have been needed at once only with os/signal, which kept two of them, and on a machine with many times its load.
+const spareThreads = 5
 
 // hold is what holdfast is for: run the child behind held ports until it ends.
 func hold(parse func() (*flags, error)) (code int) {

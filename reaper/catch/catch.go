@@ -32,17 +32,16 @@ func Catch() (reaper.Signals, error) {
 	if errno != 0 {
 		return s, fmt.Errorf("catch signals: %w", syscall.Errno(errno))
 	}
-	signal.Notify(s.Child, syscall.SIGCHLD)
 	// Package os asks for it: not to be found here, a SIGPIPE of its own would end this process when anything in it writes
-	// to os.Stderr after the reader has left.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	runtime.UnlockOSThread() // the first thread was main's until os/signal had chosen another (package early)
-	go deliver(os.NewFile(uintptr(input), "signals"), s.Forward)
+	// to os.Stderr after the reader has left. Ignore is what starts no threads, but tells the kernel, too.
+	signal.Ignore(syscall.SIGPIPE)
+	early.Again(int(syscall.SIGPIPE))
+	go deliver(os.NewFile(uintptr(input), "signals"), s)
 	return s, nil
 }
 
 // deliver passes on what comes, for as long as the process lives.
-func deliver(came *os.File, to chan<- os.Signal) {
+func deliver(came *os.File, to reaper.Signals) {
 	self := int32(os.Getpid())
 	infos := make([]early.Info, 64)
 	others := threads{known: map[int]bool{int(self): true}} // the first thread takes them
@@ -50,17 +49,28 @@ func deliver(came *os.File, to chan<- os.Signal) {
 	for {
 		n, err := came.Read(early.Bytes(infos))
 		others.visit()
+		child := n == len(infos)*early.Size // of a full pipe: a SIGCHLD may not have fitted
 		for _, i := range infos[:n/early.Size] {
 			s := syscall.Signal(i.Signal)
+			if s == syscall.SIGCHLD {
+				child = true
+				continue
+			}
 			// The kernel names the writer as the sender: send_sig(SIGPIPE, current).
 			if own := i.PID == self && i.Code <= 0; own && s == syscall.SIGPIPE {
 				continue
 			}
 			if s == syscall.SIGHUP && i.Code > 0 {
-				to <- reaper.HangUp{}
+				to.Forward <- reaper.HangUp{}
 				continue
 			}
-			to <- s
+			to.Forward <- s
+		}
+		if child {
+			select {
+			case to.Child <- syscall.SIGCHLD:
+			default: // one is there: that is enough
+			}
 		}
 		if err != nil {
 			return // nobody closes it
@@ -131,7 +141,6 @@ func pending(s syscall.Signal) bool {
 // Release gives every signal its default meaning back, for what is no init: it ends on Ctrl-C as any program does. What has
 // come meanwhile comes again.
 func Release() {
-	runtime.UnlockOSThread()
 	for _, s := range early.Release() {
 		syscall.Kill(os.Getpid(), syscall.Signal(s))
 	}

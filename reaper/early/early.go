@@ -14,15 +14,15 @@
 // program can have Go's threads begin with signals blocked; so whichever of them is given one, it is the last: from then
 // on it has them blocked. A visit (see Visit) does the same without a signal.
 //
-// Not caught are SIGKILL and SIGSTOP, which nobody can; SIGCHLD, which is left to os/signal; faults of this process' own
-// and the runtime's own SIGURG, which the handler passes on to the Go runtime's. SIGTTIN and SIGTTOU are ignored: after the
-// child has got the terminal's foreground, this process must be able to log to it (tini does the same).
+// Not caught are SIGKILL and SIGSTOP, which nobody can; faults of this process' own and the runtime's own SIGURG, which the
+// handler passes on to the Go runtime's. SIGTTIN and SIGTTOU are ignored: after the child has got the terminal's foreground,
+// this process must be able to log to it (tini does the same).
+//
+// SIGCHLD could be left to os/signal, but that keeps two threads for itself: one waits for signals, one is locked to the
+// goroutine that unblocks them. A program that needs a thread which the system does not give it is ended by Go.
 package early
 
-import (
-	"runtime"
-	"unsafe"
-)
+import "unsafe"
 
 // Info is what the kernel says of a signal: the beginning of siginfo_t (sigaction(2)).
 type Info struct {
@@ -54,7 +54,6 @@ const (
 	sigKILL   = 9
 	sigSEGV   = 11
 	sigSTKFLT = 16
-	sigCHLD   = 17
 	sigSTOP   = 19
 	sigTTIN   = 21
 	sigTTOU   = 22
@@ -170,10 +169,8 @@ func handlers() (i installed) {
 }
 
 // unblock has this thread take signals, the program's first one. Whoever started the program may have blocked them, and Go
-// leaves that so in all its threads: one that takes them is enough. os/signal, once it is used, makes some goroutine's
-// thread a thread that takes none: with this one locked to main's, it is another.
+// leaves that so in all its threads: one that takes them is enough.
 func unblock() {
-	runtime.LockOSThread()
 	var none uint64
 	const setMask = 2
 	call(sysSigprocmask, setMask, uintptr(unsafe.Pointer(&none)), 0, maskSize)
@@ -205,14 +202,18 @@ func Visit(thread int) {
 	}
 }
 
+// Again catches a signal that was left to os/signal meanwhile.
+func Again(s int) {
+	if state.errno == 0 {
+		a := caught()
+		set(s, &a, nil)
+	}
+}
+
 // Stops has SIGTTIN and SIGTTOU caught, too.
 func Stops() {
-	if state.errno != 0 {
-		return
-	}
-	a := caught()
-	set(sigTTIN, &a, nil)
-	set(sigTTOU, &a, nil)
+	Again(sigTTIN)
+	Again(sigTTOU)
 }
 
 // Release gives every signal back to the Go runtime, as if this package were not there. What has come and was not read is
@@ -241,4 +242,4 @@ func Release() (came []int) {
 }
 
 // ours says whether a signal is this package's business.
-func ours(s int) bool { return s != sigKILL && s != sigSTOP && s != sigCHLD }
+func ours(s int) bool { return s != sigKILL && s != sigSTOP }
