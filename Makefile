@@ -44,8 +44,8 @@ unit: ## the packages' own tests, under the race detector
 	go test -timeout 15m $(TESTFLAGS) $(PORT)
 	cd e2e/bench && go test $(TESTFLAGS) ./...
 
-FUZZTIME ?= 1s
-fuzz: ## every fuzz target for FUZZTIME (1s), after the inputs that are in testdata; minutes find more
+FUZZTIME ?= 2000x
+fuzz: ## every fuzz target for FUZZTIME (2000x: so many inputs; or 1m), after the inputs that are in testdata; minutes find more
 	.ci/fuzz $(FUZZTIME)
 
 e2e: ## black box: the real binary as a real PID 1, real servers, real load

@@ -11,5 +11,6 @@ var (
 	errShared     = errors.New("others have it too")
 	errClosed     = errors.New("the port is closed")
 	errNotSteered = errors.New("steered connections do not arrive where they should")
+	errUnmarked   = errors.New("it cannot be told whether the datagram has been delivered")
 	errNotSocket  = errors.New("exists and is not a socket")
 )

@@ -12,11 +12,8 @@ import (
 
 // proveRead sends a datagram of length zero and waits until it has been read from s.
 func (p *Port) proveRead(ctx context.Context, s *socket, conn net.Conn) (seen string, err error) {
-	if _, err := conn.Write(nil); err != nil {
-		return plainly(err), err
-	}
-	if err := overtaken(conn); err != nil {
-		return "not delivered", err
+	if seen, err := p.deliver(conn); err != nil {
+		return seen, err
 	}
 	looks := pace{next: firstLook}
 	for {
@@ -33,6 +30,25 @@ func (p *Port) proveRead(ctx context.Context, s *socket, conn net.Conn) (seen st
 	}
 }
 
+// deliver has a datagram of length zero delivered where conn is steered to. While the order of the group changes it may go
+// astray, as a connection may (probeFrom), and what is not on s would be taken for read: another one is sent then.
+func (p *Port) deliver(conn net.Conn) (seen string, err error) {
+	for {
+		epoch := p.order()
+		if _, err := conn.Write(nil); err != nil {
+			return plainly(err), err
+		}
+		err := overtaken(conn)
+		if epoch != p.order() {
+			continue
+		}
+		if err != nil {
+			return "not delivered", err
+		}
+		return "", nil
+	}
+}
+
 // overtakenTimeout bounds the wait for a datagram over loopback.
 const overtakenTimeout = time.Second
 
@@ -43,17 +59,17 @@ func overtaken(conn net.Conn) error {
 	local := conn.LocalAddr().(*net.UDPAddr)
 	marker, err := net.ListenUDP("udp", &net.UDPAddr{IP: local.IP, Zone: local.Zone})
 	if err != nil {
-		return fmt.Errorf("make a marker: %w", err)
+		return fmt.Errorf("%w: make a marker: %w", errUnmarked, err)
 	}
 	defer marker.Close()
 	if err := marker.SetDeadline(time.Now().Add(overtakenTimeout)); err != nil {
-		return fmt.Errorf("make a marker: %w", err)
+		return fmt.Errorf("%w: make a marker: %w", errUnmarked, err)
 	}
 	if _, err := marker.WriteTo([]byte{0}, marker.LocalAddr()); err != nil {
-		return fmt.Errorf("send a marker: %w", err)
+		return fmt.Errorf("%w: send a marker: %w", errUnmarked, err)
 	}
 	if _, _, err := marker.ReadFrom(make([]byte, 1)); err != nil {
-		return fmt.Errorf("wait for a marker: %w", err)
+		return fmt.Errorf("%w: wait for a marker: %w", errUnmarked, err)
 	}
 	return nil
 }

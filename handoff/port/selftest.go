@@ -2,6 +2,7 @@ package port
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -47,7 +48,7 @@ func (p *Port) testOnce(ctx context.Context, s *socket) error {
 	}
 	defer conn.Close()
 	if p.spec.Network == "udp" {
-		if _, err := conn.Write(nil); err != nil {
+		if _, err := p.deliver(conn); err != nil && !errors.Is(err, errUnmarked) { // whether it has been shows below
 			return err
 		}
 	} else if c, ok := conn.(interface{ CloseWrite() error }); ok {

@@ -42,6 +42,9 @@ func TestEstablished(t *testing.T) {
 	expect := func(what string) {
 		t.Helper()
 		got, err := Established(numbers)
+		if errors.Is(err, unix.ENOENT) {
+			t.Skip("this kernel has no tcp_diag, or may not load it")
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
