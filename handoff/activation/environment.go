@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -116,16 +117,23 @@ func envFiles(path string, files fs.FS) (env []string, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist), err == nil && !ok: // a link that leads nowhere; a directory, a fifo
 		case err != nil:
-			return nil, fmt.Errorf("read env directory: %s: %w", filepath.Join(path, name), bare(err))
-
+			return nil, fmt.Errorf("read env directory: %s: %w", shown(filepath.Join(path, name)), bare(err))
 		case strings.Contains(name, "="), bytes.IndexByte(content, 0) >= 0, len(content) >= maxVariable-len(name)-1:
 			return nil, fmt.Errorf("read env directory: %s cannot be a variable: want no = in the name, no NUL and less than %d bytes",
-				filepath.Join(path, name), maxVariable)
+				shown(filepath.Join(path, name)), maxVariable)
 		default:
 			env = append(env, name+"="+strings.TrimSuffix(string(content), "\n"))
 		}
 	}
 	return env, nil
+}
+
+// shown is a path as an error says it, quoted if it would not be one line otherwise: anybody may name a file.
+func shown(path string) string {
+	if quoted := strconv.Quote(path); quoted != `"`+path+`"` {
+		return quoted
+	}
+	return path
 }
 
 // bare is the cause without the path, which is relative to the directory here.

@@ -306,7 +306,7 @@ func FuzzEnvDir(f *testing.F) {
 		}
 		env, err := activation.EnvDir(dir)
 		if err != nil {
-			if strings.Contains(strings.ReplaceAll(err.Error(), name, ""), "\n") {
+			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: want one line, not %q", name, err)
 			}
 			return
