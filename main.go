@@ -46,9 +46,10 @@ func main() {
 	os.Exit(hold(func() (*flags, error) { return parseFlags(os.Args[1:], os.Environ()) }))
 }
 
-// spareThreads makes seven threads in all: Go's monitor, and six to run goroutines or wait in system calls for them. More
-// have been needed at once only with os/signal, which kept two of them, and on a machine with many times its load.
-const spareThreads = 5
+// spareThreads makes seven threads in all: two that Go keeps for itself, its monitor and its template, and five to run
+// goroutines or wait in system calls for them. More have been needed at once only with os/signal, which kept two of them,
+// and on a machine with many times its load.
+const spareThreads = 4
 
 // hold is what holdfast is for: run the child behind held ports until it ends.
 func hold(parse func() (*flags, error)) (code int) {

@@ -1,6 +1,7 @@
 package reaper
 
 import (
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,11 @@ import (
 // Go makes a thread whenever others are kept by system calls, and ends the program if it can't (newosproc in
 // runtime/os_linux.go): on a node whose pids have run out, or in a cgroup whose own have (pids.max), that would be the end
 // of the container, and for nothing. Threads that are idle are used before a new one is made.
+//
+// One more is made by LockOSThread, when it is first called (startTemplateThread in runtime/proc.go).
 func SpareThreads(n int) {
+	runtime.LockOSThread()
+	runtime.UnlockOSThread()
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_CLOEXEC) != nil {
 		return
