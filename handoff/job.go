@@ -1,10 +1,6 @@
 package handoff
 
-import (
-	"syscall"
-
-	"holdfast/reaper"
-)
+import "holdfast/reaper"
 
 // watchStop has this process stop when the live generation was stopped at the terminal that it has been given. A shell
 // that runs holdfast as a job waits for this process, not for the one that Ctrl-Z has stopped, and its user would never
@@ -32,12 +28,12 @@ func (l *Loop) suspend() {
 // stopWith stops pid, which is this process or, 0, its whole group. Not where the SIGCONT has come already: nobody would
 // send another. A quick fg, say: what the shell waits for is a script around this process, and that had stopped at once.
 func (l *Loop) stopWith(pid int) {
-	if l.signals.Continued != nil && l.signals.Continued() != l.continued {
-		return
-	}
-	l.suspended = true
-	if err := l.reaper.Signal(pid, syscall.SIGSTOP, false); err != nil {
+	stopped, err := l.signals.Stop(pid, l.continued)
+	if err != nil {
 		l.log.Warn("cannot stop", "err", err)
+	}
+	if stopped {
+		l.suspended = true
 	}
 }
 

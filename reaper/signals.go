@@ -16,9 +16,9 @@ type Signals struct {
 	Forward chan os.Signal
 	Child   chan os.Signal
 
-	// Continued counts the SIGCONTs that have been sent to this process, those included that Forward has not carried yet:
-	// whoever is about to stop must know. It wraps; nil = there is nobody to count.
-	Continued func() uint32
+	// Stop sends SIGSTOP to pid, which is that of this process or 0, its group, and says that it has; not if a SIGCONT has
+	// come that Forward has not carried yet: nobody would send another. acted is how many it has carried; it wraps.
+	Stop func(pid int, acted uint32) (stopped bool, err error)
 }
 
 // HangUp is the SIGHUP by which the kernel says that the controlling terminal has gone. It is nobody's request.

@@ -172,11 +172,12 @@ func parentDies(t *testing.T, x tool) string {
 	s := start(t, x, run{argv: argv, launch: []string{"-below"}, env: append(os.Environ(), "TINI_VERBOSITY=0")})
 	shell := s.says("^init ([0-9]+)$")
 	s.says("^up$")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	inside := strings.TrimSpace(string(b))
+	var inside string
+	s.until(func() bool { // the shell may write it after its child has spoken
+		b, _ := os.ReadFile(file)
+		inside = strings.TrimSpace(string(b))
+		return inside != ""
+	})
 	if _, err := strconv.Atoi(inside); err != nil {
 		t.Fatal(err)
 	}

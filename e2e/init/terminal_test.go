@@ -24,9 +24,9 @@ func terminalCases() []testCase {
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: shellsJob("-c")},
 		{section: section, name: "the same, in a script", want: "the shell gets its prompt, and has it go on",
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: scriptsJob},
-		{section: section, name: "a shell's job: SIGTSTP and SIGCONT at once, 100 times", want: "goes on",
+		{section: section, name: "a shell's job: SIGTSTP and SIGCONT at once, 20 times", want: "goes on",
 			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob(nil)},
-		{section: section, name: "SIGTSTP and SIGCONT at once, 100 times, dumb-init with -c, holdfast with --job-control", want: "goes on",
+		{section: section, name: "SIGTSTP and SIGCONT at once, 20 times, dumb-init with -c, holdfast with --job-control", want: "goes on",
 			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob([]string{"-c"})},
 		{section: section, name: "a shell's job control: Ctrl-Z, jobs, fg, Ctrl-C", want: "works", run: jobControl},
 		{section: section, name: "the window's size changes", want: "the child is told", run: windowSize},
@@ -211,7 +211,7 @@ func quickJob(dumbInit []string) func(*testing.T, tool) string {
 		v.types(t, strings.Join(x.argv(jobs(x, dumbInit), "sh", "-c", `'trap "echo he\"\"re" USR1; echo r""unning; while :; do sleep 0.01; done'`), " ")+"\n")
 		s.says("running$")
 		init := s.child()
-		for range 100 {
+		for range 20 {
 			s.forget()
 			for _, n := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGUSR1} {
 				if err := syscall.Kill(init, n); err != nil {

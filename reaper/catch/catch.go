@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ func Catch() (reaper.Signals, error) {
 		Forward: make(chan os.Signal, 256), // what does not fit waits in the pipe
 		Child:   make(chan os.Signal, 1),   // SIGCHLD merges anyway
 
-		Continued: continued,
+		Stop: stop,
 	}
 	input, errno := early.Input()
 	if errno != 0 {
@@ -114,28 +115,26 @@ func Files() (limit unix.Rlimit, ok bool) {
 // Stops has SIGTTIN and SIGTTOU caught, too. This process must not write to its terminal in the background then.
 func Stops() { early.Stops() }
 
-// continued counts what the handler has seen, and one that the kernel has for it still.
-func continued() uint32 {
-	waits := pending(syscall.SIGCONT) // first: between the two it may become one that has been seen
-	seen := early.Continued()
-	if waits {
-		seen++
-	}
-	return seen
-}
-
-// pending says whether a signal has been sent to this process, or to the calling thread, and not been taken yet. It asks a
-// descriptor, signalfd(2), since sigpending(2) tells a thread only of what that thread has blocked.
-func pending(s syscall.Signal) bool {
+// stop sends SIGSTOP to pid, this process' own or 0, its group, unless there has been another number of SIGCONTs than acted: the handler
+// has seen one more, or the kernel has one for it still. Sent between the look and the stop a SIGCONT has no effect, since SIGSTOP
+// takes it back (signal(7)); so that this is a fraction of a microsecond, Go's scheduler gets no chance there.
+func stop(pid int, acted uint32) (stopped bool, err error) {
+	// sigpending(2) tells a thread only of what that thread has blocked; signalfd(2) of all.
 	set := unix.Sigset_t{}
-	set.Val[0] = 1 << (s - 1)
+	set.Val[0] = 1 << (syscall.SIGCONT - 1)
 	fd, err := unix.Signalfd(-1, &set, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK)
-	if err != nil {
-		return false // short of descriptors: there is no other way to know
+	if err == nil { // else it is short of descriptors: there is no other way to know
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n == 1
+	look, now := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}, unix.Timespec{} // a negative descriptor is none
+	waits, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&look)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	if waits == 1 || early.Continued() != acted {
+		return false, nil
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_KILL, uintptr(pid), uintptr(syscall.SIGSTOP), 0); errno != 0 {
+		return false, fmt.Errorf("send SIGSTOP to %d: %w", pid, errno)
+	}
+	return true, nil
 }
 
 // Release gives every signal its default meaning back, for what is no init: it ends on Ctrl-C as any program does. What has

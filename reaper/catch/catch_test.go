@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/reaper"
+	"holdfast/reaper/early"
 )
 
 const patience = 90 * time.Second
@@ -199,17 +200,27 @@ func TestIgnored(t *testing.T) {
 	expect(t, s, barrier)
 }
 
-// TestContinued: what has come is counted before anybody reads it, and what has not come counts as soon as it was sent.
-func TestContinued(t *testing.T) {
+// TestStop: nothing is stopped when a SIGCONT has come that nobody has acted on yet, or is about to come.
+func TestStop(t *testing.T) {
 	s := signals(t)
-	before := s.Continued()
+	acted := early.Continued()
 	for range 3 {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGCONT)
 		expect(t, s, syscall.SIGCONT)
 	}
-	if n := s.Continued() - before; n != 3 {
-		t.Errorf("counted %d, want 3", n)
+	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer child.Wait()
+	defer child.Kill()
+	stops := func(acted uint32, want bool) {
+		t.Helper()
+		if stopped, err := s.Stop(child.Pid, acted); err != nil || stopped != want {
+			t.Errorf("stopped: %v, %v; want %v", stopped, err, want)
+		}
+	}
+	stops(acted+2, false)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	blocked, old := unix.Sigset_t{}, unix.Sigset_t{}
@@ -222,12 +233,15 @@ func TestContinued(t *testing.T) {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()), uintptr(syscall.SIGCONT), uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
 		t.Fatal(errno)
 	}
-	waits := s.Continued() - before
+	stops(acted+3, false)
 	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &blocked, nil); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, s, syscall.SIGCONT)
-	if now := s.Continued() - before; waits != 4 || now != 4 {
-		t.Errorf("counted %d while it waited and %d after, want 4", waits, now)
+	stops(acted+3, false)
+	stops(acted+4, true)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(child.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Errorf("the child: %v, %v; want it stopped", status, err)
 	}
 }
