@@ -125,7 +125,8 @@ func initGoals(r Results) []goal {
 				"and the probe server, the control socket and the filter are there before the child begins."),
 		against("a signal on its way ≤ 2 × tini's time", 2, ours.Signal.Median, tini.Signal.Median, micros,
 			"A signal goes from the handler through a pipe to the goroutine that reads it and from there to the loop that decides: two changes of thread more than in tini, which waits in sigtimedwait(2)."),
-		against(fmt.Sprintf("%s orphans reaped in ≤ 1.2 × tini's time", thousands(ours.Orphans)), 1.2, ours.Reaped.Median, tini.Reaped.Median, micros, ""),
+		against(fmt.Sprintf("%s orphans reaped in ≤ 1.2 × tini's time", thousands(ours.Orphans)), 1.2, ours.Reaped.Median, tini.Reaped.Median, micros,
+			"Each SIGCHLD goes through a pipe, and the loop looks whose each orphan was. It is measured once each, for five seconds; apart from this run, four interleaved ones of 30,000 orphans took 0.95 to 1.14 × tini's time."),
 	}
 }
 
@@ -213,7 +214,7 @@ func growthReason(what string) string {
 			"This measurement asks for the status all the time."
 	case "processes in the pod":
 		return "Before the stop signal holdfast takes a census of /proc, three system calls for each process of the pod, so that it loses nobody who leaves the old generation's tree while that stops. " +
-			"It does so beside the loop and in the settle time: what is counted here is how much longer it took than that."
+			"It does so beside the loop and in the settle time, and pauses now and then, so that no signal waits for it: what is counted here is how much longer it took than the settle time."
 	case "watched files":
 		return "A change is one of content, and so all content is read and hashed: once when the change is noticed, and once more when the generation starts, so that it is known by the content that it has started from. " +
 			"The table has beside how long it takes only to read the files once."
