@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // FreePort returns a port of 127.0.0.1 that is free for TCP and UDP, and is given to nobody else until the test ends.
@@ -48,18 +50,29 @@ func ephemeral() int {
 	return 32_768
 }
 
+// isFree says whether anybody may bind the port, also without SO_REUSEADDR, which Go's listeners set: a connection in TIME_WAIT
+// of a server that had not set it keeps others out for a minute.
 func isFree(port int) bool {
 	// Every address: holdfast may be told to listen on all, and IPv6 as well.
-	addr := ":" + strconv.Itoa(port)
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return false
+	for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+		if !binds(unix.AF_INET, kind, &unix.SockaddrInet4{Port: port}) || !binds(unix.AF_INET6, kind, &unix.SockaddrInet6{Port: port}) {
+			return false
+		}
 	}
-	_ = ln.Close()
-	pc, err := net.ListenPacket("udp", addr)
-	if err != nil {
-		return false
-	}
-	_ = pc.Close()
 	return true
+}
+
+func binds(family, kind int, address unix.Sockaddr) bool {
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return family == unix.AF_INET6 // there is none here
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return false
+		}
+	}
+	err = unix.Bind(fd, address)
+	return err == nil || family == unix.AF_INET6 && err == unix.EADDRNOTAVAIL
 }

@@ -237,13 +237,19 @@ func heldSocket(t *testing.T) (fd int, addr netip.AddrPort) {
 	return fd, netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
 }
 
-// freePort is a port of 127.0.0.1 that nothing listens on, below those that outgoing connections take.
+// freePort is a port of 127.0.0.1 that nothing listens on, below those that outgoing connections take. A program that binds it
+// may set no SO_REUSEADDR, as Go does: nothing may be in TIME_WAIT on it either.
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		number := 12000 + rand.IntN(20000)
-		if l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}); err == nil {
-			l.Close()
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}})
+		unix.Close(fd)
+		if err == nil {
 			return fmt.Sprint(number)
 		}
 	}
