@@ -99,7 +99,7 @@ func hold(parse func() (*flags, error)) (code int) {
 		}
 	}
 	if f.jobControl {
-		catch.Stops()
+		signals.CatchStops()
 	}
 	if f.pause {
 		return pause(r, signals)

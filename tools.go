@@ -192,6 +192,9 @@ func pause(r *reaper.Reaper, signals reaper.Signals) (code int) {
 			if s == syscall.SIGINT || s == syscall.SIGTERM {
 				return 0
 			}
+			if s, ok := s.(reaper.Pending); ok {
+				signals.Drop(s)
+			}
 		}
 	}
 }

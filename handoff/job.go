@@ -1,6 +1,10 @@
 package handoff
 
-import "holdfast/reaper"
+import (
+	"syscall"
+
+	"holdfast/reaper"
+)
 
 // watchStop has this process stop when the live generation was stopped at the terminal that it has been given. A shell
 // that runs holdfast as a job waits for this process, not for the one that Ctrl-Z has stopped, and its user would never
@@ -23,6 +27,28 @@ func (l *Loop) suspend() {
 		return
 	}
 	l.stopWith(l.reaper.PID())
+}
+
+// obey has this process stop, or not, at a stop signal that it has been sent and that has been passed on. It does with
+// --job-control, and where the live generation stops at it and watchStop would have this process stop after it: then both go by
+// the same SIGCONT, whenever that comes.
+func (l *Loop) obey(s reaper.Pending) {
+	if reaper.Job() && (l.o.JobControl || l.stopsAt(syscall.Signal(s))) {
+		if err := l.signals.Suspend(s); err != nil {
+			l.log.Warn("cannot stop", "err", err)
+		}
+		l.suspended = true // until the SIGCONT is taken that has ended the stop, or has come before it
+		return
+	}
+	if l.signals.Drop(s) && l.o.JobControl {
+		l.suspend()
+	}
+}
+
+// stopsAt says whether a stop signal to this process stops the live generation, at the terminal that it has been given.
+func (l *Loop) stopsAt(s syscall.Signal) bool {
+	g, ok := l.generations[l.machine.Live]
+	return ok && l.foreground != 0 && g.executed && !g.mainGone && s == l.rewritten(s) && s != l.o.ReloadSignal && reaper.Obeys(g.pid, s)
 }
 
 // stopWith stops pid, which is this process or, 0, its whole group. Not where the SIGCONT has come already: nobody would

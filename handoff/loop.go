@@ -232,6 +232,11 @@ func (l *Loop) closePorts() {
 // taken takes a signal that has come. A terminal that has gone asks for no handoff: the child is told, as it would be by
 // any init.
 func (l *Loop) taken(came os.Signal) {
+	if pending, ok := came.(reaper.Pending); ok {
+		l.signal(syscall.Signal(pending))
+		l.obey(pending)
+		return
+	}
 	s, ok := came.(syscall.Signal)
 	if !ok { // reaper.HangUp
 		s = syscall.SIGHUP
@@ -245,6 +250,9 @@ func (l *Loop) taken(came os.Signal) {
 	}
 	if ok {
 		l.signal(s)
+		if l.o.JobControl && (s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU) {
+			l.suspend()
+		}
 	} else if s = l.rewritten(s); s != 0 {
 		l.feed(machine.Event{Kind: machine.Signal, Signal: int(s)})
 	}
@@ -265,9 +273,6 @@ func (l *Loop) signal(came syscall.Signal) {
 	}
 	if s := l.rewritten(came); s != 0 {
 		l.act(s)
-	}
-	if l.o.JobControl && (came == syscall.SIGTSTP || came == syscall.SIGTTIN || came == syscall.SIGTTOU) {
-		l.suspend()
 	}
 }
 

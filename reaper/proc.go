@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,6 +126,27 @@ func readAtOnce(path string, b []byte) ([]byte, error) {
 		}
 		return b[:n], nil
 	}
+}
+
+// Obeys says whether a signal below 32 does to a process what it does by default: whether its main thread neither blocks it nor
+// catches or ignores it. It does not know of those that are not there, or that /proc does not show.
+func Obeys(pid int, s syscall.Signal) bool {
+	var line [statLength]byte
+	stat, err := readAtOnce("/proc/"+strconv.Itoa(pid)+"/stat", line[:])
+	if err != nil {
+		return false
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const blocked, caught = 29, 31 // fields 32 to 34 of the line, 0-based behind the name; ignored is between
+	if len(fields) <= caught {
+		return false
+	}
+	for _, f := range fields[blocked : caught+1] {
+		if set, err := strconv.ParseUint(string(f), 10, 64); err != nil || set&(1<<(s-1)) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // parseStat reads "PID (NAME) STATE PPID PGRP SESSION … STARTTIME …". The name may hold spaces and parentheses.

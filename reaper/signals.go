@@ -16,10 +16,28 @@ type Signals struct {
 	Forward chan os.Signal
 	Child   chan os.Signal
 
+	// CatchStops has SIGTTIN and SIGTTOU caught, too, which are ignored else. This process must not write to its terminal in
+	// the background then.
+	CatchStops func()
+	// Suspend has this process obey a stop signal that is Pending, unless a SIGCONT has come since, and returns when it goes on;
+	// a process group that is orphaned is not stopped (setpgid(2)). Drop takes the signal instead, and says whether none had.
+	Suspend func(Pending) error
+	Drop    func(Pending) (was bool)
 	// Stop sends SIGSTOP to pid, which is that of this process or 0, its group, and says that it has; not if a SIGCONT has
-	// come that Forward has not carried yet: nobody would send another. acted is how many it has carried; it wraps.
+	// come that Forward has not carried yet: nobody would send another. acted is how many it has carried; it wraps. One that
+	// comes just then has no effect: where there is a Pending, Suspend is exact.
 	Stop func(pid int, acted uint32) (stopped bool, err error)
 }
+
+// Pending is a stop signal that has come and has not been obeyed: SIGTSTP, and with CatchStops SIGTTIN and SIGTTOU. The kernel keeps
+// it pending, so that a SIGCONT takes it back (signal(7)), until Suspend or Drop is called; it does not come again before.
+type Pending syscall.Signal
+
+// Signal says that it is one.
+func (Pending) Signal() {}
+
+// String is the signal's name.
+func (p Pending) String() string { return SignalName(syscall.Signal(p)) }
 
 // HangUp is the SIGHUP by which the kernel says that the controlling terminal has gone. It is nobody's request.
 type HangUp struct{}

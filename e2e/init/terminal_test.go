@@ -24,9 +24,13 @@ func terminalCases() []testCase {
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: shellsJob("-c")},
 		{section: section, name: "the same, in a script", want: "the shell gets its prompt, and has it go on",
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: scriptsJob},
-		{section: section, name: "a shell's job: SIGTSTP and SIGCONT at once, 20 times", want: "goes on", long: true,
+		{section: section, name: "a shell's job: SIGTSTP to the init, fg, Ctrl-C", want: "the shell gets its prompt, and has it go on",
+			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit", "as catatonit"}, run: toldToStop},
+		{section: section, name: "a shell's job: SIGTSTP three times, which the child catches", want: "gets all, goes on",
+			why: "dumb-init stops itself and its child, whatever that does at SIGTSTP; catatonit does not forward it", hangs: []string{"dumb-init", "as dumb-init", "catatonit", "as catatonit"}, run: caughtStop},
+		{section: section, name: "a shell's job: SIGTSTP and SIGCONT at once, 20 times", want: "goes on",
 			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob(nil)},
-		{section: section, name: "SIGTSTP and SIGCONT at once, 20 times, dumb-init with -c, holdfast with --job-control", want: "goes on", long: true,
+		{section: section, name: "SIGTSTP and SIGCONT at once, 20 times, dumb-init with -c, holdfast with --job-control", want: "goes on",
 			why: "dumb-init stops, too, when SIGCONT has come between its taking SIGTSTP and its stop", hangs: []string{"dumb-init"}, run: quickJob([]string{"-c"})},
 		{section: section, name: "a shell's job control: Ctrl-Z, jobs, fg, Ctrl-C", want: "works", run: jobControl},
 		{section: section, name: "the window's size changes", want: "the child is told", run: windowSize},
@@ -222,6 +226,53 @@ func quickJob(dumbInit []string) func(*testing.T, tool) string {
 		}
 		return "goes on"
 	}
+}
+
+// toldToStop sends it SIGTSTP, as kill and the suspend of other shells do: it is the init that gets it, not the child.
+func toldToStop(t *testing.T, x tool) string {
+	v := openScreen(t)
+	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
+	go s.read(v.master)
+	v.types(t, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; exec sleep 1000'`), " ")+"\n")
+	s.says("running$")
+	init := s.child()
+	for range 3 {
+		s.forget()
+		s.until(func() bool { below := children(init); return len(below) == 1 && comm(below[0]) == "sleep" })
+		if err := syscall.Kill(init, syscall.SIGTSTP); err != nil {
+			t.Fatal(err)
+		}
+		s.says("Stopped")
+		v.types(t, "echo fr''ee\n")
+		s.says("free$")
+		v.types(t, "fg\n")
+		s.until(func() bool { return runs(s.pid) })
+	}
+	v.types(t, "\x03")
+	v.types(t, "\necho co''de $?\n")
+	s.says("code 130$")
+	return "the shell gets its prompt, and has it go on"
+}
+
+// caughtStop sends SIGTSTP to an init whose child does something else with it than to stop.
+func caughtStop(t *testing.T, x tool) string {
+	v := openScreen(t)
+	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
+	go s.read(v.master)
+	v.types(t, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'trap "echo he\"\"re" TSTP; echo r""unning; while :; do sleep 0.01; done'`), " ")+"\n")
+	s.says("running$")
+	init := s.child()
+	for range 3 {
+		s.forget()
+		if err := syscall.Kill(init, syscall.SIGTSTP); err != nil {
+			t.Fatal(err)
+		}
+		s.says("here$")
+	}
+	if !runs(s.pid) {
+		return "gets all, stops"
+	}
+	return "gets all, goes on"
 }
 
 // asJob types a command into a shell, stops it, has it go on and ends it.

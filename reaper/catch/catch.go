@@ -20,14 +20,15 @@ import (
 // Catch takes every signal since the very start of the program. All that a process can be sent goes to Forward, in the
 // order in which the kernel gives it, real-time signals one by one; not those that this process raises itself: SIGPIPE by
 // a write to a reader that has left, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
-// SIGTTIN and SIGTTOU are ignored. It is to be called once, and fails only where the program was short of descriptors at
-// its start.
+// SIGTTIN and SIGTTOU are ignored. Stop signals are Pending, except for PID 1, which nobody has to stop. It is to be called
+// once, and fails only where the program was short of descriptors at its start.
 func Catch() (reaper.Signals, error) {
+	pendings := &pendings{}
 	s := reaper.Signals{
 		Forward: make(chan os.Signal, 256), // what does not fit waits in the pipe
 		Child:   make(chan os.Signal, 1),   // SIGCHLD merges anyway
 
-		Stop: stop,
+		Stop: stop, Suspend: pendings.suspend, Drop: pendings.drop,
 	}
 	input, errno := early.Input()
 	if errno != 0 {
@@ -36,8 +37,19 @@ func Catch() (reaper.Signals, error) {
 	// Package os asks for it: not to be found here, a SIGPIPE of its own would end this process when anything in it writes
 	// to os.Stderr after the reader has left. Ignore is what starts no threads, but tells the kernel, too.
 	signal.Ignore(syscall.SIGPIPE)
-	early.Again(int(syscall.SIGPIPE))
+	early.Catch(int(syscall.SIGPIPE))
 	go deliver(os.NewFile(uintptr(input), "signals"), s)
+	holds := os.Getpid() != 1 && pendings.watch() == nil // else they are taken as any signal is
+	if holds {
+		pendings.hold(bit(syscall.SIGTSTP))
+	}
+	s.CatchStops = func() {
+		early.Catch(int(syscall.SIGTTIN))
+		early.Catch(int(syscall.SIGTTOU))
+		if holds {
+			pendings.hold(stopSignals)
+		}
+	}
 	return s, nil
 }
 
@@ -59,6 +71,10 @@ func deliver(came *os.File, to reaper.Signals) {
 			}
 			// The kernel names the writer as the sender: send_sig(SIGPIPE, current).
 			if own := i.PID == self && i.Code <= 0; own && s == syscall.SIGPIPE {
+				continue
+			}
+			if i.Code == codePending {
+				to.Forward <- reaper.Pending(s)
 				continue
 			}
 			if s == syscall.SIGHUP && i.Code > 0 {
@@ -111,9 +127,6 @@ func Files() (limit unix.Rlimit, ok bool) {
 	l := early.Files()
 	return unix.Rlimit{Cur: l.Soft, Max: l.Hard}, l != early.Limit{}
 }
-
-// Stops has SIGTTIN and SIGTTOU caught, too. This process must not write to its terminal in the background then.
-func Stops() { early.Stops() }
 
 // stop sends SIGSTOP to pid, this process' own or 0, its group, unless there has been another number of SIGCONTs than acted: the handler
 // has seen one more, or the kernel has one for it still. Sent between the look and the stop a SIGCONT has no effect, since SIGSTOP

@@ -43,6 +43,12 @@ func expect(t *testing.T, s reaper.Signals, want ...syscall.Signal) {
 	for range want {
 		select {
 		case g := <-s.Forward:
+			if p, ok := g.(reaper.Pending); ok {
+				if !s.Drop(p) {
+					t.Errorf("%v is not pending", p)
+				}
+				g = syscall.Signal(p)
+			}
 			got = append(got, g.(syscall.Signal))
 		case <-time.After(patience):
 			t.Fatalf("got %v, want %v", got, want)

@@ -21,6 +21,7 @@ func caught() action {
 // The numbers of the system calls.
 const (
 	sysRead        = 0
+	sysWrite       = 1
 	sysSigaction   = 13
 	sysSigprocmask = 14
 	sysGetpid      = 39

@@ -62,13 +62,15 @@ const (
 	sigSYS    = 31
 )
 
-// What the handler needs. It can be given nothing, so it finds them here; they are written once, before it is installed.
+// What the handler needs. It can be given nothing, so it finds them here; they are written before it needs them.
 var (
 	//lint:ignore U1000 the handler uses it
 	output int32 // the pipe's end to write to
 	taker  int32 // the first thread, and with it the process
 	//lint:ignore U1000 the handler uses it
-	block uint64        // what every other thread is to have blocked
+	block uint64 // what every other thread is to have blocked
+	//lint:ignore U1000 the handler uses it
+	hold  uint64        // what the first one is to have blocked, too (see Hold)
 	chain [nsig]uintptr // Go's own handlers, of the signals that are passed on to it
 )
 
@@ -194,26 +196,41 @@ func Bytes(infos []Info) []byte {
 func Continued() uint32 { return continued }
 
 // Visit has a thread of this process block what is caught, so that it takes no signal before another. It is asked to do so
-// by a signal, which nobody else hears of. The first thread, which takes them all, must not be visited; for the others once
-// is enough.
+// by a signal, which nobody else hears of. The first thread, which takes them all, blocks what Hold says; once is enough.
 func Visit(thread int) {
 	if state.errno == 0 {
 		call(sysTgkill, uintptr(taker), uintptr(thread), sigIO, 0)
 	}
 }
 
-// Again catches a signal that was left to os/signal meanwhile.
-func Again(s int) {
+// Hold has the first thread block signals, too, so that the kernel keeps them pending; bit 0 is signal 1. What comes before
+// it has heard of that is caught as ever.
+func Hold(signals uint64) {
+	if state.errno == 0 {
+		hold |= signals
+		Visit(int(taker))
+	}
+}
+
+// Catch has a signal caught that was left to os/signal, ignored or given its default action meanwhile.
+func Catch(s int) {
 	if state.errno == 0 {
 		a := caught()
 		set(s, &a, nil)
 	}
 }
 
-// Stops has SIGTTIN and SIGTTOU caught, too.
-func Stops() {
-	Again(sigTTIN)
-	Again(sigTTOU)
+// Default gives a signal its default action.
+func Default(s int) {
+	if state.errno == 0 {
+		set(s, &action{}, nil)
+	}
+}
+
+// Tell passes a signal on as if it had come now, with a code of its own. It says whether that is written: a full pipe takes nothing.
+func Tell(s, code int32) bool {
+	i := [1]Info{{Signal: s, Code: code, PID: taker}}
+	return state.errno == 0 && int(call(sysWrite, uintptr(output), uintptr(unsafe.Pointer(&i)), uintptr(Size), 0)) == Size
 }
 
 // Release gives every signal back to the Go runtime, as if this package were not there. What has come and was not read is

@@ -27,15 +27,18 @@ sent:
 whose:
 	MOVL	$186, AX		// gettid(2); it leaves SI and DX alone, and takes CX and R11
 	SYSCALL
+	MOVQ	·hold(SB), R8		// what a visit has the first thread block ...
 	CMPL	AX, ·taker(SB)
-	JEQ	send
-	MOVQ	·block(SB), AX		// another thread: this is the last that it takes
-	ORQ	AX, 296(DX)		// uc_sigmask, which the restorer puts in place
-	CMPL	8(SI), $-6		// a visit: tgkill(2) ...
+	JEQ	visit
+	MOVQ	·block(SB), R8		// ... and what any other does: this is the last that it takes
+	ORQ	R8, 296(DX)		// uc_sigmask, which the restorer puts in place
+visit:
+	CMPL	8(SI), $-6		// tgkill(2) ...
 	JNE	send
 	MOVL	16(SI), AX
 	CMPL	AX, ·taker(SB)		// ... by this process
 	JNE	send
+	ORQ	R8, 296(DX)
 	RET
 send:
 	MOVL	·output(SB), DI

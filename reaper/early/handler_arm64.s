@@ -32,17 +32,21 @@ whose:
 	MOVD	$178, R8		// gettid(2); it leaves all but R0 alone
 	SVC
 	MOVW	·taker(SB), R4
+	MOVD	40(R2), R6		// uc_sigmask, which the vDSO's sigreturn puts in place
+	MOVD	·hold(SB), R5		// what a visit has the first thread block ...
 	CMPW	R4, R0
-	BEQ	send
-	MOVD	·block(SB), R5		// another thread: this is the last that it takes
-	MOVD	40(R2), R6
+	BEQ	visit
+	MOVD	·block(SB), R5		// ... and what any other does: this is the last that it takes
 	ORR	R5, R6
-	MOVD	R6, 40(R2)		// uc_sigmask, which the vDSO's sigreturn puts in place
-	CMNW	$6, R3			// a visit: tgkill(2) ...
+	MOVD	R6, 40(R2)
+visit:
+	CMNW	$6, R3			// tgkill(2) ...
 	BNE	send
-	MOVW	16(R1), R5
-	CMPW	R4, R5			// ... by this process
+	MOVW	16(R1), R7
+	CMPW	R4, R7			// ... by this process
 	BNE	send
+	ORR	R5, R6
+	MOVD	R6, 40(R2)
 	RET
 send:
 	MOVW	·output(SB), R0

@@ -1,0 +1,50 @@
+package reaper_test
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"holdfast/reaper"
+)
+
+// TestObeys: what a process does at SIGTSTP, as the kernel tells it.
+func TestObeys(t *testing.T) {
+	for name, c := range map[string]struct {
+		argv []string
+		want bool
+	}{
+		"by default":  {[]string{"sleep", "1000"}, true},
+		"another one": {[]string{"env", "--ignore-signal=TTIN", "sleep", "1000"}, true},
+		"ignored":     {[]string{"env", "--ignore-signal=TSTP", "sleep", "1000"}, false},
+		"blocked":     {[]string{"env", "--block-signal=TSTP", "sleep", "1000"}, false},
+		"caught":      {[]string{"sh", "-c", `trap "echo caught" TSTP; echo ready; while :; do sleep 1; done`, "caught"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(c.argv[0], c.argv[1:]...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Wait()
+			defer cmd.Process.Kill()
+			if name == "caught" {
+				if _, err := out.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				eventually(t, "sleep is executed", func() bool { p, err := reaper.ReadProcess(cmd.Process.Pid); return err == nil && p.Name == "sleep" })
+			}
+			if got := reaper.Obeys(cmd.Process.Pid, syscall.SIGTSTP); got != c.want {
+				t.Errorf("obeys: %v, want %v", got, c.want)
+			}
+		})
+	}
+	if reaper.Obeys(1<<30, syscall.SIGTSTP) {
+		t.Error("a process that cannot be obeys")
+	}
+}
