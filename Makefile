@@ -39,7 +39,7 @@ PURE     = holdfast/handoff/machine
 PORT     = holdfast/handoff/port
 unit: ## the packages' own tests, under the race detector
 	go test -timeout 20m $(TESTFLAGS) $(PURE)
-	go test -race -timeout 20m $(TESTFLAGS) $$(go list . ./docs/... ./reaper/... ./handoff/... ./probes/... ./e2e/load/... ./e2e/demo/... ./e2e/matrix/... | grep -vxe $(PURE) -e $(PORT))
+	go test -race -timeout 20m $(TESTFLAGS) $$(go list . ./docs/... ./reaper/... ./handoff/... ./probes/... ./e2e/freeport/... ./e2e/load/... ./e2e/demo/... ./e2e/matrix/... | grep -vxe $(PURE) -e $(PORT))
 	go test -race -short -timeout 20m $(TESTFLAGS) $(PORT)
 	go test -timeout 15m $(TESTFLAGS) $(PORT)
 	cd e2e/bench && go test $(TESTFLAGS) ./...

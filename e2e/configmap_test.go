@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -22,7 +23,7 @@ type watcher struct {
 
 func watch(t *testing.T, o harness.Options, paths ...string) *watcher {
 	t.Helper()
-	w := &watcher{address: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))}
+	w := &watcher{address: fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))}
 	flags := []string{"--listen", w.address, "--settle", "50ms", "--watch-debounce", "50ms", "-v"}
 	for _, path := range paths {
 		flags = append(flags, "--watch", path)

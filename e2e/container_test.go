@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 )
 
@@ -27,7 +28,7 @@ func TestContainer(t *testing.T) {
 		t.Skip("needs runc and root")
 	}
 	c := newContainer(t)
-	address, probes := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address, probes := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t)), fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	c.start(t, "/holdfast", "--listen", address, "--probe-addr", probes, "--settle", "100ms", "--", "/naughty")
 	c.until(t, "it is ready", func() bool { return answers(probes, "/readyz") == http.StatusOK })
 	l := startLoad(t, address)

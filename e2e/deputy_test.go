@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 )
 
@@ -35,7 +36,7 @@ func TestDeputy(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		number := strconv.Itoa(harness.FreePort(t))
+		number := strconv.Itoa(freeport.Choose(t))
 		h := harness.Run(t, harness.Options{
 			PID1: true, Flags: []string{"--takeover", takeover, "--ready", "delay:0s"},
 			Command: []string{

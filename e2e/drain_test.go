@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -110,7 +111,7 @@ func numbers(s *status.Snapshot) (all []int) {
 func TestSequential(t *testing.T) {
 	t.Parallel()
 	lock := filepath.Join(t.TempDir(), "lock")
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		Flags:   []string{"--listen", address, "--strategy", "sequential"},
 		Command: []string{"flock", "--nonblock", "--no-fork", lock, harness.Naughty(t)},
@@ -134,7 +135,7 @@ func TestSequential(t *testing.T) {
 func TestLockedOut(t *testing.T) {
 	t.Parallel()
 	lock := filepath.Join(t.TempDir(), "lock")
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		Flags:   []string{"--listen", address, "--settle", "50ms"},
 		Command: []string{"flock", "--nonblock", "--no-fork", lock, harness.Naughty(t)},

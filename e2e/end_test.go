@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -78,7 +79,7 @@ func TestScriptWithoutFirstLine(t *testing.T) {
 func TestTerminate(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	end := newGate(t)
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--listen", address, "--settle", "50ms", "--drain-timeout", "10m"},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -24,7 +25,7 @@ type run struct {
 // hold starts holdfast with naughty behind a held port; orders are naughty's.
 func hold(t *testing.T, orders string, flags ...string) run {
 	t.Helper()
-	r := run{address: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)), orders: filepath.Join(t.TempDir(), "orders")}
+	r := run{address: fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t)), orders: filepath.Join(t.TempDir(), "orders")}
 	r.order(t, orders)
 	r.Holdfast = harness.Run(t, harness.Options{
 		Flags:   append([]string{"--listen", r.address, "--settle", "200ms"}, flags...),
@@ -264,7 +265,7 @@ func kill(t *testing.T, pid int) {
 func TestStubbornDescendants(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		PID1:    true,
 		Flags:   []string{"--listen", address, "--settle", "100ms", "--drain-timeout", "500ms"},

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -63,7 +64,7 @@ func TestFollow(t *testing.T) {
 	for _, how := range []string{"sockets", "mainpid", "without a takeover"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			port := harness.FreePort(t)
+			port := freeport.Choose(t)
 			flags := []string{"--follow"}
 			if how == "without a takeover" {
 				flags = append(flags, "--takeover", "off", "--ready", "tcp:"+fmt.Sprint(port))
@@ -146,7 +147,7 @@ func TestNoFollow(t *testing.T) {
 	t.Parallel()
 	h := harness.Run(t, harness.Options{
 		PID1:    true,
-		Command: []string{"/usr/bin/python3", "-c", selfReplacing, "sockets", fmt.Sprint(harness.FreePort(t)), selfReplacing},
+		Command: []string{"/usr/bin/python3", "-c", selfReplacing, "sockets", fmt.Sprint(freeport.Choose(t)), selfReplacing},
 	})
 	h.WaitLive(1, within)
 	h.Signal(syscall.SIGUSR2)

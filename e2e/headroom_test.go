@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -112,7 +113,7 @@ func TestMemoryHeadroom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := memoryCgroup(t, 200<<20)
 			t.Parallel()
-			r := run{address: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))}
+			r := run{address: fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))}
 			r.Holdfast = harness.Run(t, harness.Options{
 				Flags:   []string{"--listen", r.address, "--settle", "200ms", "--memory-headroom", c.flag},
 				Command: []string{harness.Naughty(t)}, Env: []string{"NAUGHTY=" + c.orders},

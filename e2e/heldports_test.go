@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -53,7 +54,7 @@ func TestHeldPorts(t *testing.T) {
 	for _, at := range []string{"bind", "socket"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			given, own, excluded, never := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+			given, own, excluded, never := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 			path := filepath.Join(scratch(t), "s")
 			address := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 			h := harness.Run(t, harness.Options{
@@ -119,7 +120,7 @@ while True:
 func TestOpenedAfterTheCutover(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	first, second := harness.FreePort(t), harness.FreePort(t)
+	first, second := freeport.Choose(t), freeport.Choose(t)
 	late := fmt.Sprintf("127.0.0.1:%d", second)
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--settle", "10m"}, Command: []string{python, "-c", opensLate, strconv.Itoa(first), strconv.Itoa(second)},
@@ -183,7 +184,7 @@ func TestDeferredAccept(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
-			port := strconv.Itoa(harness.FreePort(t))
+			port := strconv.Itoa(freeport.Choose(t))
 			h := harness.Run(t, harness.Options{
 				PID1: true, Flags: []string{"--settle", "50ms"}, Command: []string{python, "-c", served + `
 s = socket.socket()
@@ -218,7 +219,7 @@ func TestHundredPorts(t *testing.T) {
 	const n = 100
 	var ports []string
 	for range n {
-		ports = append(ports, strconv.Itoa(harness.FreePort(t)))
+		ports = append(ports, strconv.Itoa(freeport.Choose(t)))
 	}
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--settle", "50ms"}, Command: append([]string{python, "-c", served + `

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/servers"
@@ -25,7 +26,7 @@ func TestGivenSockets(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t)
 	out, path := filepath.Join(dir, "out"), filepath.Join(dir, "app.sock")
-	v4, v6, dual, dns := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+	v4, v6, dual, dns := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 	h := harness.Run(t, harness.Options{
 		PID1: true,
 		Flags: []string{
@@ -119,7 +120,7 @@ func TestHolders(t *testing.T) {
 			if _, err := os.Stat(c.program); err != nil {
 				t.Fatalf("%v: run e2e/deps.sh", err)
 			}
-			port := strconv.Itoa(harness.FreePort(t))
+			port := strconv.Itoa(freeport.Choose(t))
 			address := net.JoinHostPort("127.0.0.1", port)
 			place := servers.Place{Host: "127.0.0.1", Port: port, Scratch: scratch(t)}
 			if err := os.WriteFile(filepath.Join(place.Scratch, "index.html"), []byte("hello\n"), 0o644); err != nil {

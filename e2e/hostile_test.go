@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -27,7 +28,7 @@ import (
 // handOverHeld runs a server on a held port and hands over a few times under load; nothing may be lost.
 func handOverHeld(t *testing.T, o harness.Options) *harness.Holdfast {
 	t.Helper()
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(harness.FreePort(t)))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(freeport.Choose(t)))
 	o.Flags = append([]string{"--listen", address, "--settle", "200ms", "--drain-timeout", "20s"}, o.Flags...)
 	if o.Command == nil {
 		o.Command = []string{harness.Naughty(t)}

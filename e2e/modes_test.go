@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -32,7 +33,7 @@ func TestReadyModes(t *testing.T) {
 			needPID1(t)
 			t.Parallel()
 			g := newGate(t)
-			address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+			address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 			flags := []string{"--listen", address, "--settle", "100ms"}
 			for _, f := range c.flags {
 				flags = append(flags, strings.ReplaceAll(f, "GATE", string(g)))
@@ -60,19 +61,19 @@ func TestReadyModes(t *testing.T) {
 func TestSteeredReadiness(t *testing.T) {
 	for name, listen := range map[string]func(t *testing.T) (spec, network, address, mode string){
 		"IPv4": func(t *testing.T) (string, string, string, string) {
-			address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+			address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 			return address, "tcp", address, "http:/healthz"
 		},
 		"IPv6": func(t *testing.T) (string, string, string, string) {
-			address := fmt.Sprintf("[::1]:%d", harness.FreePort(t))
+			address := fmt.Sprintf("[::1]:%d", freeport.Choose(t))
 			return address, "tcp", address, "http:/healthz"
 		},
 		"every IPv4 address": func(t *testing.T) (string, string, string, string) {
-			n := harness.FreePort(t)
+			n := freeport.Choose(t)
 			return fmt.Sprintf("0.0.0.0:%d", n), "tcp", fmt.Sprintf("127.0.0.1:%d", n), fmt.Sprintf("http:%d/healthz", n)
 		},
 		"dual stack": func(t *testing.T) (string, string, string, string) {
-			n := harness.FreePort(t)
+			n := freeport.Choose(t)
 			return fmt.Sprintf(":%d", n), "tcp", fmt.Sprintf("127.0.0.1:%d", n), fmt.Sprintf("http:%d/healthz", n)
 		},
 		"path": func(t *testing.T) (string, string, string, string) {
@@ -107,7 +108,7 @@ func TestSteeredReadiness(t *testing.T) {
 // TestTCPReadiness proves a port that is not held, too.
 func TestTCPReadiness(t *testing.T) {
 	t.Parallel()
-	held, own := harness.FreePort(t), harness.FreePort(t)
+	held, own := freeport.Choose(t), freeport.Choose(t)
 	h := harness.Run(t, harness.Options{
 		Flags: []string{"--listen", fmt.Sprintf("127.0.0.1:%d", held), "--settle", "100ms",
 			"--ready", fmt.Sprintf("tcp:%d", held)},
@@ -128,7 +129,7 @@ func TestTCPReadiness(t *testing.T) {
 func TestForeignNotify(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	name := filepath.Join(t.TempDir(), "notify-socket")
 	// The script tells the name of its notify socket and says nothing on it.
 	h := harness.Run(t, harness.Options{

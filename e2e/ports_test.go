@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -122,7 +123,7 @@ func TestOverlappingAddress(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			number := harness.FreePort(t)
+			number := freeport.Choose(t)
 			client := fmt.Sprintf("127.0.0.1:%d", number)
 			old, next := fmt.Sprintf(c.old, number), fmt.Sprintf(c.next, number)
 			server := "/usr/bin/python3 " + harness.Servers(t) + "/python/server.py" // Go takes both families for 0.0.0.0
@@ -173,7 +174,7 @@ func TestOverlappingAddress(t *testing.T) {
 func TestOverlapThatDies(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	number := harness.FreePort(t)
+	number := freeport.Choose(t)
 	old, next := fmt.Sprintf("127.0.0.1:%d", number), fmt.Sprintf(":%d", number)
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--settle", "1ms", "--ready-timeout", "10m"},
@@ -191,7 +192,7 @@ func TestOverlapThatDies(t *testing.T) {
 }
 
 // at is an address of this test's own.
-func at(t *testing.T) string { return "127.0.0.1:" + strconv.Itoa(harness.FreePort(t)) }
+func at(t *testing.T) string { return "127.0.0.1:" + strconv.Itoa(freeport.Choose(t)) }
 
 // askedAt makes one request and says which generation answered.
 func askedAt(address string) (generation int, err error) {

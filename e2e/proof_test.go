@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -17,7 +18,7 @@ func TestProofOfAnUnopenedPort(t *testing.T) {
 		t.Run(mode[:strings.Index(mode, ":")], func(t *testing.T) {
 			needPID1(t)
 			t.Parallel()
-			g, number := newGate(t), harness.FreePort(t)
+			g, number := newGate(t), freeport.Choose(t)
 			address := fmt.Sprintf("127.0.0.1:%d", number)
 			slow := fmt.Sprintf(`until [ "$HOLDFAST_GENERATION" = 1 ] || [ -e %s ]; do sleep 0.05; done; exec %s %s`, g, harness.Naughty(t), address)
 			h := harness.Run(t, harness.Options{

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -70,7 +71,7 @@ func phaseIs(h *harness.Holdfast, phase status.Phase) {
 func TestReadyzTellsTheHandoff(t *testing.T) {
 	t.Parallel()
 	healthy := newGate(t)
-	port := harness.FreePort(t)
+	port := freeport.Choose(t)
 	orders := filepath.Join(t.TempDir(), "orders")
 	order := func(text string) {
 		if err := os.WriteFile(orders, []byte(text), 0o644); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/servers"
@@ -42,7 +43,7 @@ func TestRealServers(t *testing.T) {
 }
 
 func handOver(t *testing.T, server servers.Server, unprivileged bool) {
-	port := strconv.Itoa(harness.FreePort(t))
+	port := strconv.Itoa(freeport.Choose(t))
 	address := net.JoinHostPort("127.0.0.1", port)
 	place := servers.Place{Host: "127.0.0.1", Port: port}
 	if server.Name == "go" || server.Name == "go-named" {
@@ -96,7 +97,7 @@ var buildGoActivation sync.Once
 func TestManyPorts(t *testing.T) {
 	needPID1(t)
 	dir := t.TempDir()
-	v4, v6, dual, dns := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+	v4, v6, dual, dns := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 	path := dir + "/app.sock"
 	h := harness.Run(t, harness.Options{
 		PID1: true,

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -54,7 +55,7 @@ type place struct{ dir, scratch, port string }
 func (p place) address() string { return net.JoinHostPort("127.0.0.1", p.port) }
 
 func newPlace(t *testing.T) place {
-	return place{dir: harness.Servers(t), scratch: scratch(t), port: strconv.Itoa(harness.FreePort(t))}
+	return place{dir: harness.Servers(t), scratch: scratch(t), port: strconv.Itoa(freeport.Choose(t))}
 }
 
 // python is the command line of e2e/servers/python.

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 )
 
@@ -15,7 +16,7 @@ func TestAbuse(t *testing.T) {
 	for _, at := range []string{"bind", "socket"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			port, other := strconv.Itoa(harness.FreePort(t)), harness.FreePort(t)
+			port, other := strconv.Itoa(freeport.Choose(t)), freeport.Choose(t)
 			h := harness.Run(t, harness.Options{
 				PID1: true, Wrap: []string{"prlimit", "--nofile=300"}, // for the holder, too
 				Flags:   []string{"--takeover-at", at, "--ports-may-change", "--settle", "50ms", "--drain-timeout", "2m"},

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/servers"
@@ -63,7 +64,7 @@ func TestWatchedBeforeBind(t *testing.T) {
 	needPID1(t)
 	t.Run("bind", func(t *testing.T) {
 		t.Parallel()
-		port := strconv.Itoa(harness.FreePort(t))
+		port := strconv.Itoa(freeport.Choose(t))
 		h := harness.Run(t, harness.Options{PID1: true, Command: []string{python, "-c", watching, port}})
 		h.WaitLog("watched its socket.*--takeover-at socket", within)
 		s := h.WaitStatus("a warning", within, func(s *status.Snapshot) bool { return len(s.Warnings) == 1 })
@@ -80,7 +81,7 @@ func TestWatchedBeforeBind(t *testing.T) {
 	for _, unprivileged := range []bool{false, true} {
 		t.Run(fmt.Sprint("socket/unprivileged=", unprivileged), func(t *testing.T) {
 			t.Parallel()
-			port := strconv.Itoa(harness.FreePort(t))
+			port := strconv.Itoa(freeport.Choose(t))
 			h := harness.Run(t, harness.Options{
 				PID1: true, Unprivileged: unprivileged, Flags: []string{"--takeover-at", "socket", "--settle", "50ms"},
 				Command: []string{python, "-c", watching, port},
@@ -124,7 +125,7 @@ func TestTakeoverAtSocket(t *testing.T) {
 		for _, unprivileged := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/unprivileged=%t", server.Name, unprivileged), func(t *testing.T) {
 				t.Parallel()
-				port := strconv.Itoa(harness.FreePort(t))
+				port := strconv.Itoa(freeport.Choose(t))
 				place := servers.Place{Host: "127.0.0.1", Port: port, Scratch: scratch(t)}
 				h := harness.Run(t, harness.Options{
 					PID1: true, Unprivileged: unprivileged,
@@ -149,7 +150,7 @@ func TestOutgoing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer peer.Close()
-			own := harness.FreePort(t)
+			own := freeport.Choose(t)
 			h := harness.Run(t, harness.Options{PID1: true, Flags: append(flags, "--ready", "delay:0s"), Command: []string{python, "-c", `
 import socket, sys, time
 peer, own = ("127.0.0.1", int(sys.argv[1])), int(sys.argv[2])
@@ -204,7 +205,7 @@ func TestOptionsSurvive(t *testing.T) {
 	for name, flags := range map[string][]string{"bind": nil, "socket": {"--takeover-at", "socket"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tcp, udp, six := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+			tcp, udp, six := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 			done := filepath.Join(scratch(t), "done")
 			h := harness.Run(t, harness.Options{PID1: true, Flags: append(flags, "--ready", "exec:test -e "+done), Command: []string{python, "-c", `
 import socket, struct, sys, time

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 )
 
@@ -66,7 +67,7 @@ for n in range(` + strconv.Itoa(workers) + `): os.wait()
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			port := strconv.Itoa(harness.FreePort(t))
+			port := strconv.Itoa(freeport.Choose(t))
 			h := harness.Run(t, harness.Options{
 				PID1: true, Flags: []string{"--settle", "200ms", "--drain-timeout", "2m"}, Command: command(port, scratch(t)),
 			})

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/servers"
@@ -39,7 +40,7 @@ func TestTakeover(t *testing.T) {
 }
 
 func handOverBinding(t *testing.T, server servers.Server, unprivileged bool) {
-	port := strconv.Itoa(harness.FreePort(t))
+	port := strconv.Itoa(freeport.Choose(t))
 	address := net.JoinHostPort("127.0.0.1", port)
 	place := servers.Place{Host: "127.0.0.1", Port: port, Scratch: scratch(t)}
 	h := harness.Run(t, harness.Options{
@@ -87,7 +88,7 @@ func scratch(t *testing.T) string {
 func TestTakeoverManyPorts(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	one, two, dns := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+	one, two, dns := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 	addresses := []string{fmt.Sprintf("127.0.0.1:%d", one), fmt.Sprintf("[::1]:%d", two)}
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--settle", "200ms"},
@@ -124,7 +125,7 @@ func TestTakeoverManyPorts(t *testing.T) {
 func TestClosedListener(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := harness.FreePort(t)
+	port := freeport.Choose(t)
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	h := harness.Run(t, harness.Options{PID1: true, Command: []string{"/usr/bin/python3", "-c", `
 import signal, socket, sys
@@ -158,7 +159,7 @@ while True:
 func TestSlowSequential(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	gate := filepath.Join(t.TempDir(), "gate")
 	if err := syscall.Mkfifo(gate, 0o600); err != nil {
 		t.Fatal(err)
@@ -193,7 +194,7 @@ func TestSlowSequential(t *testing.T) {
 func TestSequentialLongDrain(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"-v", "--strategy", "sequential", "--drain-timeout", "10m"},
 		Command: []string{harness.Naughty(t), address},
@@ -220,7 +221,7 @@ func TestSequentialLongDrain(t *testing.T) {
 func TestMappedAddress(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := strconv.Itoa(harness.FreePort(t))
+	port := strconv.Itoa(freeport.Choose(t))
 	h := harness.Run(t, harness.Options{PID1: true, Flags: []string{"--settle", "200ms"}, Command: []string{"/usr/bin/python3", "-c", answering + `
 class Mapped(Server):
     address_family = socket.AF_INET6
@@ -260,7 +261,7 @@ class Server(http.server.ThreadingHTTPServer):
 func TestSequentialReusePort(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := strconv.Itoa(harness.FreePort(t))
+	port := strconv.Itoa(freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		PID1: true, Flags: []string{"--strategy", "sequential", "--group"},
 		Command: []string{"/usr/bin/python3", "-c", answering + `
@@ -306,7 +307,7 @@ func sockets(t *testing.T, port string) int {
 func TestClientsPorts(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port, client := strconv.Itoa(harness.FreePort(t)), harness.FreePort(t)
+	port, client := strconv.Itoa(freeport.Choose(t)), freeport.Choose(t)
 	h := harness.Run(t, harness.Options{PID1: true, Flags: []string{"--settle", "50ms"}, Command: []string{"/usr/bin/python3", "-c", answering + `
 asking = socket.socket(type=socket.SOCK_DGRAM)
 asking.bind(("127.0.0.1", int(sys.argv[2]) + int(os.environ["HOLDFAST_GENERATION"]) - 1))
@@ -325,7 +326,7 @@ Server(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 func TestBoundOnly(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := harness.FreePort(t)
+	port := freeport.Choose(t)
 	h := harness.Run(t, harness.Options{PID1: true, Flags: []string{"--ready", "delay:0s"}, Command: []string{"/usr/bin/python3", "-c", `
 import socket, sys, time
 s = socket.socket()
@@ -349,7 +350,7 @@ time.sleep(3600)
 func TestBindTwice(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := harness.FreePort(t)
+	port := freeport.Choose(t)
 	script := `
 import errno, socket, sys, time
 def listen():
@@ -454,7 +455,7 @@ func TestPortsChange(t *testing.T) {
 	for _, allowed := range []bool{false, true} {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
 			t.Parallel()
-			both, first, second := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
+			both, first, second := freeport.Choose(t), freeport.Choose(t), freeport.Choose(t)
 			flags := []string{"--settle", "50ms"}
 			if allowed {
 				flags = append(flags, "--ports-may-change")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -121,7 +122,7 @@ func TestStorm(t *testing.T) {
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, map[string]string{"orders": "*:ok", "other": "1"})
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		Flags:   []string{"--listen", address, "--settle", "100ms", "--watch", v.dir, "--watch-debounce", "50ms"},
 		Command: []string{harness.Naughty(t)}, Env: []string{"NAUGHTY_FILE=" + v.path("orders")},
@@ -159,7 +160,7 @@ func TestWatch(t *testing.T) {
 func TestReloadCommand(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	h := harness.Run(t, harness.Options{
 		PID1: true, Unprivileged: true, Flags: []string{"--listen", address, "--settle", "100ms"},
 		Command: []string{harness.Naughty(t)}, Env: []string{"NAUGHTY=3:exit=1 *:ok"},

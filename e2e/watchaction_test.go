@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/handoff/status"
 )
@@ -36,7 +37,7 @@ func (w *watcher) says(t *testing.T, lines ...string) {
 // TestWatchActionNginx: nginx, which reloads itself, is sent SIGHUP when its ConfigMap changes and the check has passed.
 func TestWatchActionNginx(t *testing.T) {
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil { // for nginx's own directories, which it makes as another user
 		t.Fatal(err)

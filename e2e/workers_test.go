@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/handoff/status"
@@ -56,7 +57,7 @@ func TestWorkerEnds(t *testing.T) {
 	for name, flags := range map[string][]string{"bind": nil, "socket": {"--takeover-at", "socket"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			port := strconv.Itoa(harness.FreePort(t))
+			port := strconv.Itoa(freeport.Choose(t))
 			address := net.JoinHostPort("127.0.0.1", port)
 			h := harness.Run(t, harness.Options{
 				PID1: true, Flags: append([]string{"--settle", "100ms", "--drain-timeout", "20s"}, flags...), Command: []string{python, "-c", workers, port},
@@ -90,7 +91,7 @@ func TestWorkerEnds(t *testing.T) {
 func TestWorkerReplaced(t *testing.T) {
 	needPID1(t)
 	t.Parallel()
-	port := strconv.Itoa(harness.FreePort(t))
+	port := strconv.Itoa(freeport.Choose(t))
 	address := net.JoinHostPort("127.0.0.1", port)
 	h := harness.Run(t, harness.Options{PID1: true, Command: []string{python, "-c", workers, port}})
 	h.WaitLive(1, within)

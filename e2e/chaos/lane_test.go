@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/servers"
@@ -60,7 +61,7 @@ const (
 func newLane(t *testing.T, s server, uid int) *lane {
 	t.Helper()
 	l := &lane{
-		t: t, server: s, uid: uid, port: harness.FreePort(t),
+		t: t, server: s, uid: uid, port: freeport.Choose(t),
 		disturbed: map[string]uint64{}, impossible: map[string]string{},
 	}
 	l.makeDisk()

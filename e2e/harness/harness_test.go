@@ -2,7 +2,6 @@ package harness
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -182,25 +181,6 @@ func TestExitCodes(t *testing.T) {
 	}
 	if code := Run(t, Options{Command: []string{"die"}}).Wait(time.Minute); code != 137 {
 		t.Errorf("exit %d", code)
-	}
-}
-
-func TestFreePort(t *testing.T) {
-	seen := map[int]bool{}
-	for range 200 {
-		p := FreePort(t)
-		if seen[p] || p >= ephemeral() {
-			t.Fatalf("port %d, seen %t", p, seen[p])
-		}
-		seen[p] = true
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	if isFree(ln.Addr().(*net.TCPAddr).Port) {
-		t.Error("a port in use is free")
 	}
 }
 

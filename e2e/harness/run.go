@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/e2e/freeport"
 )
 
 // Options says how to run holdfast.
@@ -59,7 +61,7 @@ func Run(t testing.TB, o Options) *Holdfast {
 	if o.NoProbes {
 		argv = append(argv, "--probe-addr=")
 	} else {
-		h.probes = fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+		h.probes = fmt.Sprintf("127.0.0.1:%d", freeport.Choose(t))
 		argv = append(argv, "--probe-addr="+h.probes)
 	}
 	argv = append(append(append(argv, o.Flags...), "--"), o.Command...)

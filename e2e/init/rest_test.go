@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/e2e/harness"
+	"holdfast/e2e/freeport"
 )
 
 const atRestSection = "At rest"
@@ -60,7 +60,7 @@ func resting(t *testing.T, x tool) *subject {
 	argv := x.argv(nil, "sh", "-c", "echo up; exec sleep 1000")
 	if x.name == "holdfast" {
 		argv = slices.Insert(argv, 2, "--ready=delay:0s")
-		argv[1] = fmt.Sprintf("--probe-addr=127.0.0.1:%d", harness.FreePort(t))
+		argv[1] = fmt.Sprintf("--probe-addr=127.0.0.1:%d", freeport.Choose(t))
 	}
 	s := start(t, x, run{argv: argv})
 	s.says("^up$")

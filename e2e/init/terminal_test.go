@@ -188,6 +188,19 @@ func jobs(x tool, dumbInit []string) []string {
 	return nil
 }
 
+// shellRuns starts an interactive shell and types a command that says when it is running.
+func shellRuns(t *testing.T, x tool, command string) (*subject, screen) {
+	t.Helper()
+	v := openScreen(t)
+	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
+	go s.read(v.master)
+	v.types(t, "echo re''ady\n")
+	s.says("ready$")
+	v.types(t, command+"\n")
+	s.says("running$")
+	return s, v
+}
+
 // shellsJob has an interactive shell run the init.
 func shellsJob(dumbInit ...string) func(*testing.T, tool) string {
 	return func(t *testing.T, x tool) string {
@@ -209,11 +222,7 @@ func scriptsJob(t *testing.T, x tool) string {
 // not stop after it.
 func quickJob(dumbInit []string) func(*testing.T, tool) string {
 	return func(t *testing.T, x tool) string {
-		v := openScreen(t)
-		s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
-		go s.read(v.master)
-		v.types(t, strings.Join(x.argv(jobs(x, dumbInit), "sh", "-c", `'trap "echo he\"\"re" USR1; echo r""unning; while :; do sleep 0.01; done'`), " ")+"\n")
-		s.says("running$")
+		s, _ := shellRuns(t, x, strings.Join(x.argv(jobs(x, dumbInit), "sh", "-c", `'trap "echo he\"\"re" USR1; echo r""unning; while :; do sleep 0.01; done'`), " "))
 		init := s.child()
 		for range 20 {
 			s.forget()
@@ -230,11 +239,7 @@ func quickJob(dumbInit []string) func(*testing.T, tool) string {
 
 // toldToStop sends it SIGTSTP, as kill and the suspend of other shells do: it is the init that gets it, not the child.
 func toldToStop(t *testing.T, x tool) string {
-	v := openScreen(t)
-	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
-	go s.read(v.master)
-	v.types(t, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; exec sleep 1000'`), " ")+"\n")
-	s.says("running$")
+	s, v := shellRuns(t, x, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; exec sleep 1000'`), " "))
 	init := s.child()
 	for range 3 {
 		s.forget()
@@ -256,11 +261,7 @@ func toldToStop(t *testing.T, x tool) string {
 
 // caughtStop sends SIGTSTP to an init whose child does something else with it than to stop.
 func caughtStop(t *testing.T, x tool) string {
-	v := openScreen(t)
-	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
-	go s.read(v.master)
-	v.types(t, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'trap "echo he\"\"re" TSTP; echo r""unning; while :; do sleep 0.01; done'`), " ")+"\n")
-	s.says("running$")
+	s, _ := shellRuns(t, x, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'trap "echo he\"\"re" TSTP; echo r""unning; while :; do sleep 0.01; done'`), " "))
 	init := s.child()
 	for range 3 {
 		s.forget()
@@ -277,13 +278,7 @@ func caughtStop(t *testing.T, x tool) string {
 
 // asJob types a command into a shell, stops it, has it go on and ends it.
 func asJob(t *testing.T, x tool, command string) string {
-	v := openScreen(t)
-	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
-	go s.read(v.master)
-	v.types(t, "echo re''ady\n")
-	s.says("ready$")
-	v.types(t, command+"\n")
-	s.says("running$")
+	s, v := shellRuns(t, x, command)
 	v.types(t, "\x1a")
 	s.says("Stopped")
 	for range 2 {

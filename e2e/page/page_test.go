@@ -24,6 +24,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 )
 
@@ -152,7 +153,7 @@ func run(t *testing.T, first string, flags ...string) (h *harness.Holdfast, orde
 		}
 	}
 	order(first)
-	flags = append([]string{"--listen", fmt.Sprintf("web=127.0.0.1:%d", harness.FreePort(t)), "--settle", "100ms"}, flags...)
+	flags = append([]string{"--listen", fmt.Sprintf("web=127.0.0.1:%d", freeport.Choose(t)), "--settle", "100ms"}, flags...)
 	h = harness.Run(t, harness.Options{Flags: flags, Command: []string{harness.Naughty(t)}, Env: []string{"NAUGHTY_FILE=" + file}})
 	h.WaitLive(1, within)
 	return h, order

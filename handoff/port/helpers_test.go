@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/e2e/freeport"
 )
 
 const patience = 90 * time.Second
@@ -40,24 +41,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// freePort finds a port that is free on both families and protocols, below those that outgoing connections take.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		number := 12000 + rand.IntN(20000)
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: number})
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenUDP("udp", &net.UDPAddr{Port: number})
-		l.Close()
-		if err == nil {
-			u.Close()
-			return number
-		}
-	}
-	t.Fatal("no free port")
-	return 0
+	return freeport.Choose(t)
 }
 
 // logged collects what a Port logs.

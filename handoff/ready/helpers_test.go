@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"holdfast/e2e/freeport"
 	"holdfast/handoff/port"
 	"holdfast/handoff/ready"
 )
@@ -59,15 +59,7 @@ func eventually(t *testing.T, what string, ok func() bool, seen func() string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 1000 {
-		number := 12000 + rand.IntN(20000)
-		if l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: number}); err == nil {
-			l.Close()
-			return number
-		}
-	}
-	t.Fatal("no free port")
-	return 0
+	return freeport.Choose(t)
 }
 
 // hold opens a port for generations 1 to n.

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/e2e/freeport"
 )
 
 const (
@@ -237,24 +238,9 @@ func heldSocket(t *testing.T) (fd int, addr netip.AddrPort) {
 	return fd, netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
 }
 
-// freePort is a port of 127.0.0.1 that nothing listens on, below those that outgoing connections take. A program that binds it
-// may set no SO_REUSEADDR, as Go does: nothing may be in TIME_WAIT on it either.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		number := 12000 + rand.IntN(20000)
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}})
-		unix.Close(fd)
-		if err == nil {
-			return fmt.Sprint(number)
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+	return strconv.Itoa(freeport.Choose(t))
 }
 
 // greeting connects until someone listens and returns what it says.

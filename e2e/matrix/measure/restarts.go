@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/e2e/freeport"
 	"holdfast/e2e/harness"
 	"holdfast/e2e/load"
 	"holdfast/e2e/matrix/table"
@@ -152,7 +153,7 @@ func must(t testing.TB, err error) {
 func at(t testing.TB, built string) table.Place {
 	t.Helper()
 	root := strings.TrimSuffix(harness.Servers(t), "/e2e/servers")
-	return table.Place{Port: fmt.Sprint(harness.FreePort(t)), Dir: directory(t), Build: built, Root: root}
+	return table.Place{Port: fmt.Sprint(freeport.Choose(t)), Dir: directory(t), Build: built, Root: root}
 }
 
 // directory is one that every user may write to.

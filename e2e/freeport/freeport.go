@@ -1,4 +1,5 @@
-package harness
+// Package freeport chooses ports for tests: for those of the packages as for those of e2e.
+package freeport
 
 import (
 	"fmt"
@@ -12,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP, and is given to nobody else until the test ends.
+// Choose returns a port that is free on every address for TCP and UDP, and is given to nobody else until the test ends.
 //
 // It is below the range from which the kernel takes the ports of outgoing connections: one that the kernel chose would
 // be free now, and taken by some connection of a load before the test's server binds it. An abstract socket's name
 // keeps tests in other processes from choosing the same; it is gone with this process.
-func FreePort(t testing.TB) int {
+func Choose(t testing.TB) int {
 	t.Helper()
 	const low = 10_000
 	high := ephemeral()
