@@ -29,26 +29,31 @@ func (l *Loop) suspend() {
 	l.stopWith(l.reaper.PID())
 }
 
-// obey has this process stop, or not, at a stop signal that it has been sent and that has been passed on. It does with
-// --job-control, and where the live generation stops at it and watchStop would have this process stop after it: then both go by
-// the same SIGCONT, whenever that comes.
-func (l *Loop) obey(s reaper.Pending) {
-	if reaper.Job() && (l.o.JobControl || l.stopsAt(syscall.Signal(s))) {
-		if err := l.signals.Suspend(s); err != nil {
+// takenPending takes a stop signal that the kernel still keeps pending. This process stops at it with --job-control, and where the
+// live generation does and watchStop would have this process stop after it: then both go on by the same SIGCONT, whenever that
+// comes. Passed on after the SIGCONT that has taken it back, it would stop a child that nobody has go on.
+func (l *Loop) takenPending(p reaper.Pending) {
+	s := syscall.Signal(p)
+	switch {
+	case !l.signals.Due(p, l.continued):
+	case reaper.Job() && (l.o.JobControl || l.stopsAt(s)):
+		l.signal(s)
+		if err := l.signals.Suspend(p); err != nil {
 			l.log.Warn("cannot stop", "err", err)
 		}
 		l.suspended = true // until the SIGCONT is taken that has ended the stop, or has come before it
-		return
-	}
-	if l.signals.Drop(s) && l.o.JobControl {
-		l.suspend()
+	case l.signals.Drop(p): // before it is passed on: what comes from then on is another one
+		l.signal(s)
+		if l.o.JobControl {
+			l.suspend()
+		}
 	}
 }
 
 // stopsAt says whether a stop signal to this process stops the live generation, at the terminal that it has been given.
 func (l *Loop) stopsAt(s syscall.Signal) bool {
 	g, ok := l.generations[l.machine.Live]
-	return ok && l.foreground != 0 && g.executed && !g.mainGone && s == l.rewritten(s) && s != l.o.ReloadSignal && reaper.Obeys(g.pid, s)
+	return ok && l.foreground != 0 && g.executed && !g.mainGone && g.leaving == nil && s == l.rewritten(s) && s != l.o.ReloadSignal && reaper.Obeys(g.pid, s)
 }
 
 // stopWith stops pid, which is this process or, 0, its whole group. Not where the SIGCONT has come already: nobody would

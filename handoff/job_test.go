@@ -19,6 +19,7 @@ func TestStopsAt(t *testing.T) {
 		"no terminal":              {Options{}, func(l *Loop, _ *generation) { l.foreground = 0 }, false},
 		"no live generation":       {Options{}, func(l *Loop, _ *generation) { l.machine.Live = 0 }, false},
 		"its program does not run": {Options{}, func(_ *Loop, g *generation) { g.executed = false }, false},
+		"another is to follow it":  {Options{}, func(_ *Loop, g *generation) { g.leaving = &reaper.Exit{} }, false},
 		"its main process is gone": {Options{}, func(_ *Loop, g *generation) { g.mainGone = true }, false},
 		"rewritten":                {Options{Rewrite: map[syscall.Signal]syscall.Signal{syscall.SIGTSTP: syscall.SIGUSR1}}, func(*Loop, *generation) {}, false},
 		"dropped":                  {Options{Rewrite: map[syscall.Signal]syscall.Signal{syscall.SIGTSTP: 0}}, func(*Loop, *generation) {}, false},
@@ -49,6 +50,8 @@ func TestObeyNot(t *testing.T) {
 	live(l, g, true)
 	l.foreground = g.pid
 	dropped := 0
+	due := false
+	l.signals.Due = func(reaper.Pending, uint32) bool { return due }
 	l.signals.Suspend = func(reaper.Pending) error { t.Error("it is obeyed"); return nil }
 	l.signals.Drop = func(p reaper.Pending) bool {
 		if dropped++; p != reaper.Pending(syscall.SIGTSTP) {
@@ -56,6 +59,11 @@ func TestObeyNot(t *testing.T) {
 		}
 		return true
 	}
+	l.taken(os.Signal(reaper.Pending(syscall.SIGTSTP))) // taken back: else the child would get two
+	if dropped != 0 {
+		t.Error("what is not pending is dropped")
+	}
+	due = true
 	l.taken(os.Signal(reaper.Pending(syscall.SIGTSTP)))
 	if e := reaped(t, l, g.pid); !e.Status.Signaled() || e.Status.Signal() != syscall.SIGUSR1 {
 		t.Errorf("the child: %v", e)

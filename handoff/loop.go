@@ -233,8 +233,7 @@ func (l *Loop) closePorts() {
 // any init.
 func (l *Loop) taken(came os.Signal) {
 	if pending, ok := came.(reaper.Pending); ok {
-		l.signal(syscall.Signal(pending))
-		l.obey(pending)
+		l.takenPending(pending)
 		return
 	}
 	s, ok := came.(syscall.Signal)

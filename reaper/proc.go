@@ -128,8 +128,8 @@ func readAtOnce(path string, b []byte) ([]byte, error) {
 	}
 }
 
-// Obeys says whether a signal below 32 does to a process what it does by default: whether its main thread neither blocks it nor
-// catches or ignores it. It does not know of those that are not there, or that /proc does not show.
+// Obeys says whether a signal below 32 does to a process what it does by default, at the latest when it is not blocked any more:
+// shells block all for a moment, again and again. It does not of a process that is not there, or that /proc does not show.
 func Obeys(pid int, s syscall.Signal) bool {
 	var line [statLength]byte
 	stat, err := readAtOnce("/proc/"+strconv.Itoa(pid)+"/stat", line[:])
@@ -137,11 +137,11 @@ func Obeys(pid int, s syscall.Signal) bool {
 		return false
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const blocked, caught = 29, 31 // fields 32 to 34 of the line, 0-based behind the name; ignored is between
+	const ignored, caught = 30, 31 // fields 33 and 34 of the line, 0-based behind the name
 	if len(fields) <= caught {
 		return false
 	}
-	for _, f := range fields[blocked : caught+1] {
+	for _, f := range fields[ignored : caught+1] {
 		if set, err := strconv.ParseUint(string(f), 10, 64); err != nil || set&(1<<(s-1)) != 0 {
 			return false
 		}

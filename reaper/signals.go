@@ -11,7 +11,7 @@ import (
 )
 
 // Signals are the signals that have come, as package catch catches them. Forward carries, in the order in which they came,
-// every signal that could be meant for the child; Child says that Reap has something to do.
+// every signal that could be meant for the child (what comes right after a Pending may overtake it); Child says that Reap has something to do.
 type Signals struct {
 	Forward chan os.Signal
 	Child   chan os.Signal
@@ -19,13 +19,16 @@ type Signals struct {
 	// CatchStops has SIGTTIN and SIGTTOU caught, too, which are ignored else. This process must not write to its terminal in
 	// the background then.
 	CatchStops func()
+	// Due says whether a Pending is still that, and came after every SIGCONT. If not, a SIGCONT has taken it back; should one
+	// have come after that in turn, Forward carries it anew. acted is how many SIGCONTs Forward has carried; it wraps.
+	Due func(p Pending, acted uint32) bool
 	// Suspend has this process obey a stop signal that is Pending, unless a SIGCONT has come since, and returns when it goes on;
-	// a process group that is orphaned is not stopped (setpgid(2)). Drop takes the signal instead, and says whether none had.
+	// a process group that is orphaned is not stopped (setpgid(2)). Drop takes the signal instead, and says that it has.
 	Suspend func(Pending) error
-	Drop    func(Pending) (was bool)
+	Drop    func(Pending) (dropped bool)
 	// Stop sends SIGSTOP to pid, which is that of this process or 0, its group, and says that it has; not if a SIGCONT has
-	// come that Forward has not carried yet: nobody would send another. acted is how many it has carried; it wraps. One that
-	// comes just then has no effect: where there is a Pending, Suspend is exact.
+	// come that Forward has not carried yet: nobody would send another. One that comes just then has no effect: where there is
+	// a Pending, Suspend is exact.
 	Stop func(pid int, acted uint32) (stopped bool, err error)
 }
 

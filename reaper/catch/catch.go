@@ -20,15 +20,20 @@ import (
 // Catch takes every signal since the very start of the program. All that a process can be sent goes to Forward, in the
 // order in which the kernel gives it, real-time signals one by one; not those that this process raises itself: SIGPIPE by
 // a write to a reader that has left, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
-// SIGTTIN and SIGTTOU are ignored. Stop signals are Pending, except for PID 1, which nobody has to stop. It is to be called
-// once, and fails only where the program was short of descriptors at its start.
+// SIGTTIN and SIGTTOU are ignored. Stop signals are Pending where a shell could have this process stop and go on; others that
+// come right after one may overtake it. It is to be called once, and fails only where the program was short of descriptors at its start.
 func Catch() (reaper.Signals, error) {
+	return catch(os.Getpid() != 1 && reaper.Job())
+}
+
+// catch keeps stop signals pending if it is to.
+func catch(holds bool) (reaper.Signals, error) {
 	pendings := &pendings{}
 	s := reaper.Signals{
 		Forward: make(chan os.Signal, 256), // what does not fit waits in the pipe
 		Child:   make(chan os.Signal, 1),   // SIGCHLD merges anyway
 
-		Stop: stop, Suspend: pendings.suspend, Drop: pendings.drop,
+		Stop: stop, Due: pendings.due, Suspend: pendings.suspend, Drop: pendings.drop,
 	}
 	input, errno := early.Input()
 	if errno != 0 {
@@ -38,9 +43,8 @@ func Catch() (reaper.Signals, error) {
 	// to os.Stderr after the reader has left. Ignore is what starts no threads, but tells the kernel, too.
 	signal.Ignore(syscall.SIGPIPE)
 	early.Catch(int(syscall.SIGPIPE))
-	go deliver(os.NewFile(uintptr(input), "signals"), s)
-	holds := os.Getpid() != 1 && pendings.watch() == nil // else they are taken as any signal is
-	if holds {
+	go deliver(os.NewFile(uintptr(input), "signals"), s, pendings)
+	if holds = holds && pendings.watch() == nil; holds { // else they are taken as any signal is
 		pendings.hold(bit(syscall.SIGTSTP))
 	}
 	s.CatchStops = func() {
@@ -54,7 +58,7 @@ func Catch() (reaper.Signals, error) {
 }
 
 // deliver passes on what comes, for as long as the process lives.
-func deliver(came *os.File, to reaper.Signals) {
+func deliver(came *os.File, to reaper.Signals, pendings *pendings) {
 	self := int32(os.Getpid())
 	infos := make([]early.Info, 64)
 	others := threads{known: map[int]bool{int(self): true}} // the first thread takes them
@@ -73,8 +77,10 @@ func deliver(came *os.File, to reaper.Signals) {
 			if own := i.PID == self && i.Code <= 0; own && s == syscall.SIGPIPE {
 				continue
 			}
-			if i.Code == codePending {
-				to.Forward <- reaper.Pending(s)
+			if i.IsMark() {
+				for _, p := range pendings.marked() {
+					to.Forward <- p
+				}
 				continue
 			}
 			if s == syscall.SIGHUP && i.Code > 0 {

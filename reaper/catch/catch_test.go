@@ -26,7 +26,7 @@ const patience = 90 * time.Second
 const barrier = syscall.Signal(64)
 
 // caught is this process' only Catch.
-var caught = sync.OnceValues(Catch)
+var caught = sync.OnceValues(func() (reaper.Signals, error) { return catch(true) })
 
 func signals(t *testing.T) reaper.Signals {
 	t.Helper()

@@ -22,14 +22,11 @@ type pendings struct {
 	mu   sync.Mutex
 	held uint64 // which signals; any other is at most on its way to the thread that takes it
 	told uint64 // which have been told of and neither been obeyed nor dropped since
+	next uint64 // which of those the next mark is for
 }
 
 // stopSignals are those that a process can be stopped by and that it can keep pending; bit 0 is signal 1.
 const stopSignals = 1<<(syscall.SIGTSTP-1) | 1<<(syscall.SIGTTIN-1) | 1<<(syscall.SIGTTOU-1)
-
-// codePending is the code of a signal that is still pending. The kernel's own codes are far below it, and another process can
-// give none above 0 (rt_sigqueueinfo(2)).
-const codePending = 1 << 30
 
 // watch tells from now on of every stop signal that has come and stays pending. It fails where this process is short of
 // descriptors.
@@ -65,25 +62,52 @@ func (p *pendings) hold(signals uint64) {
 	early.Hold(signals)
 }
 
-// tell puts what has come behind all that was caught before. Of a pipe that is full it is told with the next signal.
+// tell puts what has come behind all that was caught before, a SIGCONT above all. Where that fails, the next signal has it told.
 func (p *pendings) tell() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	news := pending() & p.held &^ p.told
-	for _, s := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
-		if news&bit(s) != 0 && early.Tell(int32(s), codePending) {
-			p.told |= bit(s)
-		}
+	if news := waiting(p.held) &^ p.told; news != 0 && early.Mark() {
+		p.told |= news
+		p.next |= news
 	}
 }
 
-// pending is all that waits for this process.
-func pending() (signals uint64) {
+// marked returns what a mark was for.
+func (p *pendings) marked() (all []reaper.Pending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
+		if p.next&bit(s) != 0 {
+			all = append(all, reaper.Pending(s))
+		}
+	}
+	p.next = 0
+	return all
+}
+
+func (p *pendings) pending() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return waiting(p.held)
+}
+
+// waiting is what waits for this process of those signals that all threads are to have blocked.
+func waiting(held uint64) (signals uint64) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	block() // sigpending(2) tells a thread only of what it has blocked
+	block(held) // sigpending(2) tells a thread only of what it has blocked
 	unix.RawSyscall(unix.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&signals)), unsafe.Sizeof(signals), 0)
-	return signals
+	return signals & held
+}
+
+// due says whether a signal is still pending, and behind every SIGCONT that has come. If not, it is told of once more, behind
+// the SIGCONT, if it is pending then.
+func (p *pendings) due(s reaper.Pending, acted uint32) bool {
+	if p.pending()&bit(syscall.Signal(s)) != 0 && early.Continued() == acted {
+		return true
+	}
+	p.settle(s)
+	return false
 }
 
 // suspend has a signal that is still pending do what it does by default, which is to stop this process. If a SIGCONT has
@@ -92,14 +116,15 @@ func (p *pendings) suspend(s reaper.Pending) error {
 	defer p.settle(s)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	block()
+	only := bit(syscall.Signal(s))
+	block(only)
 	early.Default(int(s))
 	defer early.Catch(int(s))
-	only := set(bit(syscall.Signal(s)))
-	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &only, nil); err != nil { // here it stops, and here it goes on
-		return fmt.Errorf("unblock %s: %w", reaper.SignalName(syscall.Signal(s)), err)
+	set := set(only)
+	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil); err != nil { // here it stops, and here it goes on
+		return fmt.Errorf("unblock %s: %w", s, err)
 	}
-	block()
+	block(only)
 	return nil
 }
 
@@ -108,8 +133,8 @@ func (p *pendings) drop(s reaper.Pending) bool {
 	defer p.settle(s)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	block()
 	only, now := bit(syscall.Signal(s)), unix.Timespec{}
+	block(only)
 	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&only)), 0, uintptr(unsafe.Pointer(&now)), unsafe.Sizeof(only), 0, 0)
 	return errno == 0
 }
@@ -122,9 +147,9 @@ func (p *pendings) settle(s reaper.Pending) {
 	p.tell()
 }
 
-// block has this thread block the stop signals, as all are to have; one that Go has just made may not have been visited yet.
-func block() {
-	set := set(stopSignals)
+// block has this thread block signals that all are to have blocked; one that Go has just made may not have been visited yet.
+func block(signals uint64) {
+	set := set(signals)
 	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil) // fails for an address or a size that is none, only
 }
 

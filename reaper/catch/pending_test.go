@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -17,11 +18,23 @@ import (
 // signal when SIGUSR2 comes.
 const obedient = "HOLDFAST_TEST_OBEDIENT"
 
+// blocking is one that says that the process has been given the stop signals blocked.
+const blocking = "HOLDFAST_TEST_BLOCKING"
+
+// TestMain has all threads begin with the stop signals blocked, as the program's entry point does: one that Go makes while such
+// a signal waits would take it.
 func TestMain(m *testing.M) {
+	if os.Getenv(blocking) == "" {
+		runtime.LockOSThread()
+		block(stopSignals)
+		fmt.Println(syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), blocking+"=1")))
+		os.Exit(1)
+	}
+	os.Unsetenv(blocking) // whatever is started from here begins anew
 	if os.Getenv(obedient) == "" {
 		os.Exit(m.Run())
 	}
-	s, err := Catch()
+	s, err := catch(true)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -128,6 +141,19 @@ func TestSuspend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	stops := func(by syscall.Signal) {
+		t.Helper()
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			var status syscall.WaitStatus
+			if pid, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil); pid != 0 || err != nil {
+				if err != nil || status.StopSignal() != by {
+					t.Fatalf("%v, status %#x, want it stopped by %s", err, status, reaper.SignalName(by))
+				}
+				return
+			}
+		}
+		t.Fatalf("it does not stop at %s", reaper.SignalName(by))
+	}
 	continued, obeyed := syscall.SIGCONT.String(), syscall.SIGUSR2.String()
 	says("ready")
 	for _, n := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
@@ -135,10 +161,7 @@ func TestSuspend(t *testing.T) {
 			send(n)
 			says(reaper.SignalName(n))
 			send(syscall.SIGUSR2)
-			var status syscall.WaitStatus
-			if _, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || status.StopSignal() != n {
-				t.Fatalf("%s: %v, status %#x", reaper.SignalName(n), err, status)
-			}
+			stops(n)
 			send(syscall.SIGCONT)
 			says(continued, obeyed)
 

@@ -21,7 +21,6 @@ func caught() action {
 // The numbers of the system calls.
 const (
 	sysRead        = 0
-	sysWrite       = 1
 	sysSigaction   = 13
 	sysSigprocmask = 14
 	sysGetpid      = 39

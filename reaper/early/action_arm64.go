@@ -19,7 +19,6 @@ func caught() action {
 // The numbers of the system calls.
 const (
 	sysRead        = 63
-	sysWrite       = 64
 	sysSigaction   = 134
 	sysSigprocmask = 135
 	sysGetpid      = 172

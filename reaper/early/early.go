@@ -90,6 +90,8 @@ type installed struct {
 // Limit is the kernel's struct rlimit64.
 type Limit struct{ Soft, Hard uint64 }
 
+const siTkill = -6 // si_code of tgkill(2)
+
 const (
 	saSiginfo = 4
 	saOnStack = 0x08000000 // Go's stacks are too small for a signal's frame; each of its threads has another for them
@@ -227,10 +229,15 @@ func Default(s int) {
 	}
 }
 
-// Tell passes a signal on as if it had come now, with a code of its own. It says whether that is written: a full pipe takes nothing.
-func Tell(s, code int32) bool {
-	i := [1]Info{{Signal: s, Code: code, PID: taker}}
-	return state.errno == 0 && int(call(sysWrite, uintptr(output), uintptr(unsafe.Pointer(&i)), uintptr(Size), 0)) == Size
+// Mark puts a mark behind all that the first thread has taken: it sends that the last real-time signal, and of several that
+// wait the kernel gives that one last. It fails where too many signals wait (RLIMIT_SIGPENDING).
+func Mark() bool {
+	return state.errno == 0 && failed(call(sysTgkill, uintptr(taker), uintptr(taker), last, 0)) == 0
+}
+
+// IsMark says that it is one. No other process can send it: to others tgkill(2) names the sender.
+func (i Info) IsMark() bool {
+	return i.Signal == last && i.Code == siTkill && i.PID == taker
 }
 
 // Release gives every signal back to the Go runtime, as if this package were not there. What has come and was not read is

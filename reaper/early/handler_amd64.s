@@ -38,6 +38,8 @@ visit:
 	MOVL	16(SI), AX
 	CMPL	AX, ·taker(SB)		// ... by this process
 	JNE	send
+	CMPL	0(SI), $64		// a mark
+	JEQ	send
 	ORQ	R8, 296(DX)
 	RET
 send:

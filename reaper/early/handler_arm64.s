@@ -45,6 +45,9 @@ visit:
 	MOVW	16(R1), R7
 	CMPW	R4, R7			// ... by this process
 	BNE	send
+	MOVW	0(R1), R7
+	CMPW	$64, R7			// a mark
+	BEQ	send
 	ORR	R5, R6
 	MOVD	R6, 40(R2)
 	RET
