@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,10 +18,11 @@ type option struct {
 // is not one. GNU's, with which Debian's tini and catatonit are built, would go on and take those of the command for the
 // init's own.
 type getopt struct {
-	name    string // of the program, for its errors
-	options []option
-	long    bool // getopt_long, not getopt: two dashes are a long option
-	take    func(letter byte, value string) error
+	name     string // of the program, for its errors
+	options  []option
+	long     bool // getopt_long, not getopt: two dashes are a long option
+	permutes bool // it looks for options behind the command, too: see permuted
+	take     func(letter byte, value string) error
 }
 
 // parse has take called for each option, until it returns an error, and returns the words behind them.
@@ -30,8 +32,8 @@ func (g getopt) parse(args []string) (rest []string, err error) {
 		switch {
 		case word == "--":
 			return args[1:], nil
-		case len(word) < 2 || word[0] != '-':
-			return args, nil
+		case !isOption(word):
+			return g.permuted(args), nil
 		}
 		args = args[1:]
 		if g.long && strings.HasPrefix(word, "--") {
@@ -44,6 +46,19 @@ func (g getopt) parse(args []string) (rest []string, err error) {
 		}
 	}
 	return nil, nil
+}
+
+// isOption says whether a word looks like options: a single dash does not.
+func isOption(word string) bool { return len(word) > 1 && word[0] == '-' }
+
+// permuted returns the command without the first "--" behind it, where getopt(3) permutes: it takes that away, as the end of
+// its options ("tini PROGRAM -- ARGS", in tini's own help). A word before it that looks like options is the command's, and
+// then so is all behind it.
+func (g getopt) permuted(command []string) []string {
+	if i := slices.IndexFunc(command, isOption); g.permutes && i >= 0 && command[i] == "--" {
+		return slices.Concat(command[:i], command[i+1:])
+	}
+	return command
 }
 
 // word reads a long option, whose name may be shortened.

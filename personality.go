@@ -89,6 +89,9 @@ func (p personality) parse(args, environ []string) (*flags, error) {
 	if err := p.before(f, variables); err != nil {
 		return f, err
 	}
+	if _, ok := variables["POSIXLY_CORRECT"]; ok { // getopt(3) minds it
+		p.getopt.permutes = false
+	}
 	p.getopt.take = func(letter byte, value string) error { return p.take(f, letter, value) }
 	rest, err := p.getopt.parse(args)
 	var out said

@@ -31,6 +31,10 @@ func parsedAs(t *testing.T, line string, environ ...string) (*flags, error) {
 	return p.parse(words[1:], environ)
 }
 
+func commandIs(words ...string) func(f *flags) bool {
+	return func(f *flags) bool { return slices.Equal(f.command, words) }
+}
+
 // TestPersonalities: what each command line comes to, beside what is the same for all.
 func TestPersonalities(t *testing.T) {
 	for _, c := range []struct {
@@ -40,6 +44,14 @@ func TestPersonalities(t *testing.T) {
 	}{
 		{"tini a -g", nil, func(f *flags) bool { return !f.group && slices.Equal(f.command, []string{"a", "-g"}) }},
 		{"tini -- -a", nil, func(f *flags) bool { return slices.Equal(f.command, []string{"-a"}) }},
+		{"tini -g a b - -- -c -- d", nil, commandIs("a", "b", "-", "-c", "--", "d")},
+		{"tini a -g -- b", nil, commandIs("a", "-g", "--", "b")},
+		{"tini -- a -- b", nil, commandIs("a", "--", "b")},
+		{"tini a --", nil, commandIs("a")},
+		{"tini a -- b", []string{"POSIXLY_CORRECT="}, commandIs("a", "--", "b")},
+		{"docker-init a -- b", nil, commandIs("a", "b")},
+		{"catatonit a -- b", nil, commandIs("a", "b")},
+		{"dumb-init a -- b", nil, commandIs("a", "--", "b")},
 		{"tini -sgw a", nil, func(f *flags) bool { return f.group && f.logReaped }},
 		{"tini a", []string{"TINI_KILL_PROCESS_GROUP=", "TINI_SUBREAPER="}, func(f *flags) bool { return f.group }},
 		{"tini a", []string{"TINI_VERBOSITY=3"}, func(f *flags) bool { return f.logLevel == slog.LevelDebug }},

@@ -15,7 +15,7 @@ func tini(name string) personality {
 	verbosity := 1
 	return personality{
 		name: name, version: "tini version 0.19.0_holdfast", plainVersion: true, licence: 'l',
-		getopt: getopt{name: name, options: []option{
+		getopt: getopt{name: name, permutes: true, options: []option{
 			{'p', "", "SIGNAL", "the signal for this process when its parent dies, e.g. SIGKILL"},
 			{'h', "", "", "print this"},
 			{'v', "", "", "log more (on stderr); up to three times"},
@@ -149,7 +149,7 @@ func catatonit() personality {
 	return personality{
 		// docker info looks for these words.
 		name: name, version: "tini version 0.1.7_catatonit_holdfast", helpAside: true, licence: 'L',
-		getopt: getopt{name: name, long: true, options: []option{
+		getopt: getopt{name: name, long: true, permutes: true, options: []option{
 			{'g', "", "", "send signals to the process group of the command"},
 			{'h', "", "", "print this"},
 			{'L', "", "", "print the licence"},
