@@ -149,6 +149,22 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestTerminateHTTPD: a program that is named as apache is and has no handler for apache's stop signal, which is ignored
+// by default, stops at SIGTERM.
+func TestTerminateHTTPD(t *testing.T) {
+	t.Parallel()
+	httpd := filepath.Join(t.TempDir(), "httpd")
+	if err := os.Symlink("/bin/sleep", httpd); err != nil {
+		t.Fatal(err)
+	}
+	h := harness.Run(t, harness.Options{Flags: []string{"--ready", "delay:0s"}, Command: []string{httpd, "3600"}})
+	h.WaitLive(1, within)
+	h.Signal(syscall.SIGTERM)
+	if code := h.Wait(within); code != 143 {
+		t.Errorf("exit code %d, want 143", code)
+	}
+}
+
 // TestGracePeriod: a child that ignores SIGTERM is killed when the grace period is over, with all that it started.
 func TestGracePeriod(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,6 +62,54 @@ func TestStopSignal(t *testing.T) {
 	ask("by the command line until its program runs", &generation{number: 1, pid: 1 << 30}, syscall.SIGUSR1)
 	l, _, _ = newLoop(t, Options{})
 	ask("without a name, and nothing learnt", &generation{number: 1, mainGone: true}, syscall.SIGTERM)
+}
+
+// TestStopSignalMissed: what is ignored by default would never stop a program that has no handler for it.
+func TestStopSignalMissed(t *testing.T) {
+	l, _, log := newLoop(t, Options{Command: []string{"httpd"}})
+	plain, unknown := &generation{number: 1}, &generation{number: 2, pid: 1 << 30, executed: true}
+	if got := l.stopSignalFor(plain); got != syscall.SIGTERM {
+		t.Errorf("before its program runs: %s", reaper.SignalName(got))
+	}
+	sleeper(t, l, plain, "httpd")
+	if got := l.stopSignalFor(plain); got != syscall.SIGTERM {
+		t.Errorf("without a handler: %s", reaper.SignalName(got))
+	}
+	if strings.Contains(log.String(), "drains at another signal") {
+		t.Error("it is said to drain at another signal")
+	}
+	if got := l.stopSignalFor(catching(t)); got != syscall.SIGWINCH {
+		t.Errorf("with a handler: %s", reaper.SignalName(got))
+	}
+	if got := l.stopSignalFor(unknown); got != syscall.SIGWINCH {
+		t.Errorf("where /proc does not tell: %s", reaper.SignalName(got))
+	}
+}
+
+// catching starts a shell named httpd that catches SIGWINCH.
+func catching(t *testing.T) *generation {
+	t.Helper()
+	path := t.TempDir() + "/httpd"
+	if err := os.Symlink("/bin/sh", path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-c", `trap : WINCH; echo up; while :; do sleep 1; done`)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return &generation{number: 3, pid: cmd.Process.Pid, executed: true}
 }
 
 // live makes g the live generation of l's machine.

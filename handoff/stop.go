@@ -182,7 +182,7 @@ func (l *Loop) stopSignalFor(g *generation) syscall.Signal {
 		return l.stopSignal // a wrong one would cost requests
 	}
 	s, ok := preset(name)
-	if !ok {
+	if !ok || missed(g, s) {
 		return syscall.SIGTERM // asked anew next time: another generation may have come further than its entrypoint script
 	}
 	if l.stopSignal != s {
@@ -190,4 +190,17 @@ func (l *Loop) stopSignalFor(g *generation) syscall.Signal {
 		l.log.Info("this program drains at another signal than SIGTERM", "program", name, "signal", reaper.SignalName(s))
 	}
 	return s
+}
+
+// missed says that a generation's main process would never notice a signal: by default it is ignored, and there is no handler
+// for it. A busybox named httpd has none, and an apache none yet while it starts. Where /proc does not tell, it is one.
+func missed(g *generation, s syscall.Signal) bool {
+	if s != syscall.SIGWINCH { // of the presets only this one is ignored by default
+		return false
+	}
+	if !g.executed { // it will come right after execve(2), which resets all handlers
+		return true
+	}
+	catches, err := reaper.Catches(g.pid, s)
+	return err == nil && !catches
 }

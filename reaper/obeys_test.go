@@ -8,7 +8,7 @@ import (
 	"holdfast/reaper"
 )
 
-// TestObeys: what a process does at SIGTSTP, as the kernel tells it.
+// TestObeys: what a process does at SIGTSTP, and whether it has a handler for it, as the kernel tells.
 func TestObeys(t *testing.T) {
 	for name, c := range map[string]struct {
 		argv []string
@@ -42,9 +42,15 @@ func TestObeys(t *testing.T) {
 			if got := reaper.Obeys(cmd.Process.Pid, syscall.SIGTSTP); got != c.want {
 				t.Errorf("obeys: %v, want %v", got, c.want)
 			}
+			if got, err := reaper.Catches(cmd.Process.Pid, syscall.SIGTSTP); got != (name == "caught") || err != nil {
+				t.Errorf("catches: %v, %v", got, err)
+			}
 		})
 	}
 	if reaper.Obeys(1<<30, syscall.SIGTSTP) {
 		t.Error("a process that cannot be obeys")
+	}
+	if got, err := reaper.Catches(1<<30, syscall.SIGTSTP); got || err == nil {
+		t.Errorf("a process that cannot be catches: %v, %v", got, err)
 	}
 }

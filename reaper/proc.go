@@ -131,22 +131,38 @@ func readAtOnce(path string, b []byte) ([]byte, error) {
 // Obeys says whether a signal below 32 does to a process what it does by default, at the latest when it is not blocked any more:
 // shells block all for a moment, again and again. It does not of a process that is not there, or that /proc does not show.
 func Obeys(pid int, s syscall.Signal) bool {
+	ignored, caught, err := handled(pid)
+	return err == nil && !has(ignored|caught, s)
+}
+
+// Catches says whether a process has a handler for a signal below 32; an error, that /proc does not tell.
+func Catches(pid int, s syscall.Signal) (bool, error) {
+	_, caught, err := handled(pid)
+	return has(caught, s), err
+}
+
+// has says whether a signal is in a set.
+func has(set uint64, s syscall.Signal) bool { return set&(1<<(s-1)) != 0 }
+
+// handled reads which signals below 32 a process ignores, and which it catches.
+func handled(pid int) (ignored, caught uint64, err error) {
 	var line [statLength]byte
 	stat, err := readAtOnce("/proc/"+strconv.Itoa(pid)+"/stat", line[:])
 	if err != nil {
-		return false
+		return 0, 0, fmt.Errorf("read process %d: %w", pid, err)
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const ignored, caught = 30, 31 // fields 33 and 34 of the line, 0-based behind the name
-	if len(fields) <= caught {
-		return false
+	const first, second = 30, 31 // fields 33 and 34 of the line, 0-based behind the name
+	if len(fields) <= second {
+		return 0, 0, fmt.Errorf("parse stat %.40q", stat)
 	}
-	for _, f := range fields[ignored : caught+1] {
-		if set, err := strconv.ParseUint(string(f), 10, 64); err != nil || set&(1<<(s-1)) != 0 {
-			return false
-		}
+	if ignored, err = strconv.ParseUint(string(fields[first]), 10, 64); err == nil {
+		caught, err = strconv.ParseUint(string(fields[second]), 10, 64)
 	}
-	return true
+	if err != nil {
+		return 0, 0, fmt.Errorf("parse stat %.40q: %w", stat, err)
+	}
+	return ignored, caught, nil
 }
 
 // parseStat reads "PID (NAME) STATE PPID PGRP SESSION … STARTTIME …". The name may hold spaces and parentheses.
