@@ -61,12 +61,15 @@ while True:
 // TestFollow: a server that replaces itself goes on, and what is sent to it reaches the one that runs now.
 func TestFollow(t *testing.T) {
 	needPID1(t)
-	for _, how := range []string{"sockets", "mainpid", "without a takeover"} {
+	for _, how := range []string{"sockets", "mainpid", "without a takeover", "to the group"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			port := freeport.Choose(t)
 			flags := []string{"--follow"}
-			if how == "without a takeover" {
+			switch how {
+			case "to the group": // a successor is in that of the first main process, and leads none
+				flags = append(flags, "--group")
+			case "without a takeover":
 				flags = append(flags, "--takeover", "off", "--ready", "tcp:"+fmt.Sprint(port))
 			}
 			h := harness.Run(t, harness.Options{

@@ -97,15 +97,37 @@ func (r *Reaper) Reap() iter.Seq[Exit] {
 	}
 }
 
-// Signal sends sig to the child pid, or, if group is set, to its process group.
+// Signal sends sig to the child pid, or, if group is set, to its process group. Whom Start has started leads one; a process
+// that was adopted may be in another's.
 func (r *Reaper) Signal(pid int, sig syscall.Signal, group bool) error {
+	to := pid
 	if group {
-		pid = -pid
+		to = -pid
 	}
-	if err := syscall.Kill(pid, sig); err != nil {
-		return fmt.Errorf("send %s to %d: %w", SignalName(sig), pid, err)
+	err := syscall.Kill(to, sig)
+	if group && err == unix.ESRCH && isChild(pid) {
+		to = groupOf(pid)
+		err = syscall.Kill(to, sig)
+	}
+	if err != nil {
+		return fmt.Errorf("send %s to %d: %w", SignalName(sig), to, err)
 	}
 	return nil
+}
+
+// isChild says whether pid is that of a child, which may be a zombie. Any other's could be another process' by now.
+func isChild(pid int) bool {
+	return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil
+}
+
+// groupOf returns what kill(2) takes for the process group of pid, or pid alone where that is this process' own group, or none
+// of this PID namespace: kill(-1) would be for everybody.
+func groupOf(pid int) int {
+	group, err := unix.Getpgid(pid)
+	if err != nil || group <= 1 || group == unix.Getpgrp() {
+		return pid
+	}
+	return -group
 }
 
 // SignalMember sends sig to a process that a Census has found, unless that has ended since: its number may be another's. Of a

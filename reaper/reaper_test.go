@@ -271,6 +271,53 @@ func TestSignalGroup(t *testing.T) {
 	}
 }
 
+// TestSignalGroupAdopted: an orphan that leads no group is signalled with the group it is in, and alone if that is this
+// process' own.
+func TestSignalGroupAdopted(t *testing.T) {
+	if !alone(t, nil) {
+		return
+	}
+	r, signals := newReaper(t)
+	out, write := pipe(t)
+	leader, err := r.Start(reaper.Command{
+		Argv: []string{"sh", "-c", "sleep 1000 & echo $!; sleep 1000 & echo $!; exit 0"}, Files: []int{-1, int(write.Fd()), -1}, Report: -1, Terminal: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one, other int
+	if _, err := fmt.Fscan(out, &one, &other); err != nil {
+		t.Fatal(err)
+	}
+	ends := map[int]int{}
+	take := func(e reaper.Exit) { ends[e.PID] = e.Code() }
+	reapUntil(t, r, signals, take, func() bool { _, ok := ends[leader]; return ok })
+	if err := r.Signal(one, syscall.SIGUSR1, true); err != nil {
+		t.Fatal(err)
+	}
+	reapUntil(t, r, signals, take, func() bool { return len(ends) == 3 })
+	if ends[one] != 128+int(syscall.SIGUSR1) || ends[other] != 128+int(syscall.SIGUSR1) {
+		t.Errorf("the two ended with %v", ends)
+	}
+	if err := r.Signal(one, syscall.SIGUSR1, true); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("to one that has been reaped: %v", err)
+	}
+
+	own, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Signal(own, syscall.SIGUSR2, true); err != nil {
+		t.Fatal(err)
+	}
+	reapUntil(t, r, signals, take, func() bool { return len(ends) == 4 })
+	for len(signals.Forward) > 0 {
+		if s := <-signals.Forward; s == syscall.SIGUSR2 {
+			t.Error("it was sent to this process' own group")
+		}
+	}
+}
+
 func TestExit(t *testing.T) {
 	for _, c := range []struct {
 		status syscall.WaitStatus
