@@ -269,24 +269,36 @@ func (l *Loop) letGo(p *port.Port) {
 	go p.Finish()
 }
 
-// forwardKept passes on what was kept.
+// forwardKept passes on what was kept: it has come before a stop signal that is due.
 func (l *Loop) forwardKept(g *generation) {
 	kept := g.kept
 	g.kept = nil
 	for _, s := range kept {
+		l.send(g, s)
+	}
+}
+
+func (l *Loop) forwardAll(g *generation, signals []syscall.Signal) {
+	for _, s := range signals {
 		l.forward(g, s)
 	}
 }
 
-// forward passes a signal on to a generation's main process, or keeps it until there is one that runs.
+// forward passes a signal on to a generation's main process, or keeps it until there is one that runs, and behind its stop
+// signal where that is due: signals reach a process in the order in which they came.
 func (l *Loop) forward(g *generation, s syscall.Signal) {
-	if g.mainGone {
-		return
-	}
-	if !g.executed || g.leaving != nil {
+	switch {
+	case g.mainGone:
+	case g.stopDue:
+		g.behind = append(g.behind, s)
+	case !g.executed || g.leaving != nil:
 		g.kept = append(g.kept, s)
-		return
+	default:
+		l.send(g, s)
 	}
+}
+
+func (l *Loop) send(g *generation, s syscall.Signal) {
 	if err := l.reaper.Signal(g.pid, s, l.o.Group); err != nil {
 		l.log.Warn("cannot forward a signal", "generation", g.number, "signal", reaper.SignalName(s), "err", err)
 		return

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"holdfast/handoff/machine"
 	"holdfast/handoff/status"
@@ -17,6 +18,7 @@ type slow struct {
 	found       map[string][]reaper.Process // by the family's mark
 	reaped      uint64
 	signalled   []int
+	sent        []syscall.Signal // to those
 }
 
 func newSlow() *slow {
@@ -33,9 +35,9 @@ func (s *slow) SignalMember(p reaper.Process, k syscall.Signal) error {
 	return s.Signal(p.PID, k, false)
 }
 
-func (s *slow) Signal(pid int, _ syscall.Signal, group bool) error {
+func (s *slow) Signal(pid int, k syscall.Signal, group bool) error {
 	if !group {
-		s.signalled = append(s.signalled, pid)
+		s.signalled, s.sent = append(s.signalled, pid), append(s.sent, k)
 	}
 	return nil
 }
@@ -140,6 +142,61 @@ func TestStopWaitsForCensus(t *testing.T) {
 	l.stop(old)
 	if len(s.signalled) != 3 {
 		t.Errorf("signalled %v, want the old one at once", s.signalled)
+	}
+}
+
+// TestStopInOrder: what comes after SIGTERM reaches a process after its stop signal, however long that waits, and what came
+// before it before. Where nobody is going to be killed it does not wait.
+func TestStopInOrder(t *testing.T) {
+	want := []syscall.Signal{syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGUSR2, syscall.SIGWINCH}
+	for _, when := range []string{"before", "meanwhile", "afterwards"} {
+		t.Run("executed "+when, func(t *testing.T) {
+			l, s := newSlowLoop(t)
+			l.o.GracePeriod = time.Minute
+			g := s.of(l, 1, status.Live)
+			g.executed = when == "before"
+			l.signal(syscall.SIGUSR1)
+			l.signal(syscall.SIGTERM)
+			l.signal(syscall.SIGUSR2)
+			if when == "meanwhile" {
+				l.executed(g)
+			}
+			l.signal(syscall.SIGWINCH)
+			if n := len(s.sent); n > 1 {
+				t.Fatalf("sent %v before it is known who is to be killed", s.sent)
+			}
+			s.end(t, l)
+			if when == "afterwards" {
+				l.executed(g)
+			}
+			if !slices.Equal(s.sent, want) {
+				t.Errorf("sent %v, want %v", s.sent, want)
+			}
+		})
+	}
+	t.Run("without a grace period", func(t *testing.T) {
+		l, s := newSlowLoop(t)
+		s.of(l, 1, status.Live)
+		for _, k := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGUSR2, syscall.SIGWINCH} {
+			l.signal(k)
+		}
+		if !slices.Equal(s.sent, want) || l.censuses.under {
+			t.Errorf("sent %v, want %v; a census is under way: %v", s.sent, want, l.censuses.under)
+		}
+	})
+	for name, change := range map[string]func(*Loop, *slow){
+		"beside another generation": func(l *Loop, s *slow) { s.of(l, 0, status.Draining) },
+		"with a drain timeout":      func(l *Loop, _ *slow) { l.machine.Gens[0].Bounded = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, s := newSlowLoop(t)
+			s.of(l, 1, status.Live)
+			change(l, s)
+			l.signal(syscall.SIGTERM)
+			if len(s.sent) != 0 || !l.censuses.under {
+				t.Errorf("sent %v without a census", s.sent)
+			}
+		})
 	}
 }
 

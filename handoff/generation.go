@@ -32,6 +32,7 @@ type generation struct {
 	successor int              // the process that has said to become the main one (MAINPID=); 0 = none
 	forbidden string           // why it must not go on: what it does needs a takeover that can't be had
 	kept      []syscall.Signal // signals that came before the program ran, or while it was leaving
+	behind    []syscall.Signal // signals that came while its stop signal was due, and go behind that
 
 	env       []string
 	launch    *launch // nil once the program runs

@@ -18,7 +18,8 @@ func (l *Loop) stop(g *generation) {
 	switch {
 	case g.mainGone:
 		l.census(func(s seen) { l.stopLeft(g, s) })
-	case !g.counted:
+	case g.stopDue: // once is enough
+	case !g.counted && !l.spared(g):
 		g.stopDue = true
 		l.countMembers(g)
 	default:
@@ -26,7 +27,16 @@ func (l *Loop) stop(g *generation) {
 	}
 }
 
-// countMembers finds out who belongs to a generation, so that its family remembers them. A stop signal that is due waits for it.
+// spared says that nobody of a generation is going to be killed, so that nobody needs to know who belongs to it: holdfast ends
+// with its main process, as any init does, and no grace period bounds that. Beside another generation its processes are to
+// be told from that one's, which may be killed.
+func (l *Loop) spared(g *generation) bool {
+	state, _ := l.machine.Generation(g.number)
+	return l.machine.Ending == machine.Ended && l.o.GracePeriod <= 0 && !state.Bounded && g.number == l.machine.Live && len(l.generations) == 1
+}
+
+// countMembers finds out who belongs to a generation, so that its family remembers them. A stop signal that is due waits for it,
+// and what has come after that waits behind it.
 func (l *Loop) countMembers(g *generation) {
 	if g.counting {
 		return
@@ -38,11 +48,13 @@ func (l *Loop) countMembers(g *generation) {
 		if !g.stopDue {
 			return
 		}
-		g.stopDue = false
+		behind := g.behind
+		g.stopDue, g.behind = false, nil
 		if g.mainGone {
 			l.stopLeft(g, s)
 		} else if !g.killed {
 			l.stopMain(g)
+			l.forwardAll(g, behind)
 		}
 	})
 }
@@ -53,7 +65,9 @@ func (l *Loop) stopMain(g *generation) {
 	l.noteStop(g)
 	l.log.Info("stop signal", "generation", g.number, "pid", g.pid, "signal", reaper.SignalName(s))
 	l.forward(g, s)
-	l.census(func(seen) {}) // its family then remembers who has come since the last one
+	if !l.spared(g) {
+		l.census(func(seen) {}) // its family then remembers who has come since the last one
+	}
 }
 
 // stopLeft sends the stop signal to all that a main process has left behind.
