@@ -96,12 +96,8 @@ func (l *Loop) tryStart(g *generation, from int) error {
 		return err
 	}
 	specs, files := l.sockets(g.number)
-	if g.env = activation.Environ(env, specs, g.number, l.o.Activation); l.o.Bare {
-		g.env = activation.Bare(env)
-	}
-	if len(specs) == 0 {
-		g.env = append(g.env, l.o.Passed...)
-	}
+	var pidVariable string
+	g.env, pidVariable = l.variables(g, env, specs)
 	if err := l.openNotify(g, env); err != nil {
 		return err
 	}
@@ -118,7 +114,7 @@ func (l *Loop) tryStart(g *generation, from int) error {
 	if g.number == l.machine.Live { // else it gets it at the cutover
 		terminal = l.terminal()
 	}
-	c := reaper.Command{Argv: l.o.Command, Env: g.env, Files: files, Terminal: terminal, Session: l.o.Session}
+	c := reaper.Command{Argv: l.o.Command, Env: g.env, PIDVariable: pidVariable, Files: files, Terminal: terminal, Session: l.o.Session}
 	holder, done, err := l.behindFilter(&c, l.filter(g.number))
 	if err != nil {
 		return err
@@ -233,6 +229,18 @@ func (l *Loop) environment() ([]string, error) {
 		env = activation.Merge(env, more)
 	}
 	return env, nil
+}
+
+// variables are what a generation finds, made of env; pidVariable is one more, whose value is its pid.
+func (l *Loop) variables(g *generation, env []string, specs []port.Spec) (all []string, pidVariable string) {
+	if l.o.Bare {
+		return activation.Bare(env, l.reaper.PID())
+	}
+	all = activation.Environ(env, specs, g.number, l.o.Activation)
+	if len(specs) == 0 {
+		all = append(all, l.o.Passed...)
+	}
+	return all, activation.PIDVariable(all)
 }
 
 const notifySocket = "NOTIFY_SOCKET="

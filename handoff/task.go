@@ -35,7 +35,7 @@ func (l *Loop) spawn(c reaper.Command) (*launch, error) {
 		return nil, err
 	}
 	defer unix.Close(write)
-	c.Report, c.PIDVariable = write, activation.PIDVariable(c.Env)
+	c.Report = write
 	pid, err := l.reaper.Start(c)
 	if err != nil {
 		read.Close()

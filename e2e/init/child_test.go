@@ -53,7 +53,7 @@ func childSignals(launch ...string) func(*testing.T, tool) string {
 
 // childEnvironment lists what the init had not.
 func childEnvironment(t *testing.T, x tool) string {
-	given := []string{"PATH=/usr/bin:/bin", "A=1", "EMPTY=", "NOTIFY_SOCKET=/run/notify", "HOME=/"}
+	given := []string{"PATH=/usr/bin:/bin", "A=1", "EMPTY=", "NOTIFY_SOCKET=/run/notify", "HOME=/", "NGINX=/usr/sbin/nginx", "EINHORN_URL=x"}
 	s := start(t, x, run{argv: x.argv(nil, "sh", "-c", `tr "\0" "\n" </proc/$$/environ; echo up; exec sleep 1000`), env: given})
 	s.says("^up$")
 	var more []string

@@ -6,6 +6,7 @@ package activation
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,10 +36,10 @@ func ParseConvention(text string) (Convention, error) {
 	return "", fmt.Errorf("%q is not known: want nginx, php-fpm or inetd", text)
 }
 
-// Environ returns base without what another holder may have left in it, and with the variables of generation that tell
+// Environ returns base without what another holder may have left in it (see stale), and with the variables of generation that tell
 // of the sockets: systemd's LISTEN_FDS and LISTEN_FDNAMES (not LISTEN_PID: see PIDVariable), Server::Starter's, einhorn's, and those of the conventions asked for.
 func Environ(base []string, sockets []port.Spec, generation int, conventions []Convention) []string {
-	env := without(base, stale)
+	env := without(base, stale(base, len(sockets) > 0, conventions))
 	env = append(env, Mark(generation))
 	if len(sockets) == 0 {
 		return env
@@ -64,21 +65,25 @@ func Environ(base []string, sockets []port.Spec, generation int, conventions []C
 	return env
 }
 
-// Bare returns base as it is, less what speaks of sockets to another process: see Passed.
-func Bare(base []string) []string {
-	return without(base, func(name string) bool { return stale(name) && strings.HasPrefix(name, "LISTEN_") })
+// Bare returns base to the letter, unless it tells the process pid, this one, of sockets that it was given: they are its
+// child's, as catatonit has it. Then the variable pidVariable is to name that one, and is not in env.
+func Bare(base []string, pid int) (env []string, pidVariable string) {
+	if !slices.Contains(base, listenPID+"="+strconv.Itoa(pid)) {
+		return slices.Clone(base), ""
+	}
+	return without(base, is(listenPID, "LISTEN_PIDFDID")), listenPID
 }
 
 // Passed returns the variables that tell the process pid, this one, of sockets that it was given itself: they are its
-// child's, as catatonit has it.
+// child's. It keeps their numbers, so that the first one's goes along.
 func Passed(environ []string, pid int) []string {
 	var passed []string
 	named := false
 	for _, kv := range environ {
 		switch name, value, _ := strings.Cut(kv, "="); name {
-		case "LISTEN_PID":
+		case listenPID:
 			named = value == strconv.Itoa(pid)
-		case "LISTEN_FDS", "LISTEN_FDNAMES":
+		case "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD":
 			passed = append(passed, kv)
 		}
 	}
@@ -88,12 +93,14 @@ func Passed(environ []string, pid int) []string {
 	return passed
 }
 
+const listenPID = "LISTEN_PID"
+
 // PIDVariable returns the name of the variable that env lacks because its value is the pid of whoever receives the sockets,
 // which nobody knows before the fork: LISTEN_PID where sockets are passed, else "".
 func PIDVariable(env []string) string {
 	for _, kv := range env {
 		if strings.HasPrefix(kv, "LISTEN_FDS=") {
-			return "LISTEN_PID"
+			return listenPID
 		}
 	}
 	return ""
@@ -101,18 +108,6 @@ func PIDVariable(env []string) string {
 
 // Mark is the variable by which a generation's descendants are told from another's.
 func Mark(generation int) string { return "HOLDFAST_GENERATION=" + strconv.Itoa(generation) }
-
-// stale says whether a variable is one that only its own holder can set truly. LISTEN_PIDFDID (systemd 259) names the
-// receiver by the inode of its pidfd: left in place it would make sd_listen_fds refuse the sockets. LISTEN_FDS_FIRST_FD
-// (systemfd, watchexec) moves the first socket to another descriptor.
-func stale(name string) bool {
-	switch name {
-	case "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD", "HOLDFAST_GENERATION", "NOTIFY_SOCKET",
-		"SERVER_STARTER_PORT", "SERVER_STARTER_GENERATION", "NGINX", "FPM_SOCKETS":
-		return true
-	}
-	return strings.HasPrefix(name, "EINHORN_")
-}
 
 func without(env []string, drop func(name string) bool) []string {
 	kept := make([]string, 0, len(env)+12)

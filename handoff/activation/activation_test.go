@@ -21,6 +21,10 @@ func specs(t *testing.T, addresses ...string) []port.Spec {
 	return list
 }
 
+// ownVariables have names that holders use, and list no descriptors.
+var ownVariables = []string{"NGINX=/usr/sbin/nginx", "FPM_SOCKETS=/run/php", "SERVER_STARTER_PORT=8080", "SERVER_STARTER_GENERATION=x",
+	"EINHORN_URL=http://x", "EINHORN_FD_PATH=/x"}
+
 // TestEnviron: byte for byte what the servers read.
 func TestEnviron(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -64,6 +68,21 @@ func TestEnviron(t *testing.T) {
 				"EINHORN_SOCK_PATH=/x", "KEPT=LISTEN_FDS=1", "LISTEN_FDS_NOT=1", "NGINX_PORT=80", "nginx=1", "NOVALUE"},
 			want: []string{"KEPT=LISTEN_FDS=1", "LISTEN_FDS_NOT=1", "NGINX_PORT=80", "nginx=1", "NOVALUE", "HOLDFAST_GENERATION=3"},
 		},
+		"a user's own variables, nothing held": {
+			base: ownVariables,
+			want: append(slices.Clone(ownVariables), "HOLDFAST_GENERATION=3"),
+		},
+		"a user's own variables of a protocol that is not asked for, and of those that are spoken": {
+			base: ownVariables, listen: []string{":80"},
+			want: []string{"NGINX=/usr/sbin/nginx", "FPM_SOCKETS=/run/php", "HOLDFAST_GENERATION=3", "LISTEN_FDS=1", "LISTEN_FDNAMES=unknown",
+				"SERVER_STARTER_PORT=80=3", "SERVER_STARTER_GENERATION=3", "EINHORN_FD_COUNT=1", "EINHORN_FDS=3", "EINHORN_FD_0=3"},
+		},
+		"a user's own variables of those that are asked for": {
+			base: []string{"NGINX=/usr/sbin/nginx", "FPM_SOCKETS=/run/php"}, listen: []string{":80"},
+			conventions: []activation.Convention{activation.Nginx, activation.PHPFPM},
+			want: []string{"HOLDFAST_GENERATION=3", "LISTEN_FDS=1", "LISTEN_FDNAMES=unknown",
+				"SERVER_STARTER_PORT=80=3", "SERVER_STARTER_GENERATION=3", "EINHORN_FD_COUNT=1", "EINHORN_FDS=3", "EINHORN_FD_0=3", "NGINX=3;", "FPM_SOCKETS=:::80=3"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := slices.Clone(c.base)
@@ -75,6 +94,36 @@ func TestEnviron(t *testing.T) {
 				t.Errorf("it has changed what it was given: %q", base)
 			}
 		})
+	}
+}
+
+// TestEnvironLists: what lists descriptors that are not there is dropped, and nothing else.
+func TestEnvironLists(t *testing.T) {
+	for kv, want := range map[string]bool{
+		"NGINX=3;4;": true, "NGINX=3:": true, "NGINX=3;4": true, "NGINX=3": false, "NGINX=;": false, "NGINX=": false, "NGINX=a;3;": false, "NGINX": false,
+		"FPM_SOCKETS=127.0.0.1:9000=3": true, "FPM_SOCKETS=/a,b=3,/c=4": true, "FPM_SOCKETS=a=b": false, "FPM_SOCKETS==3": false, "FPM_SOCKETS=": false,
+		"SERVER_STARTER_PORT=127.0.0.1:80=3": true, "SERVER_STARTER_PORT=80=3;/run/a=4": true, "SERVER_STARTER_PORT=/a;b=3": true,
+		"SERVER_STARTER_PORT=80": false, "SERVER_STARTER_PORT=80=": false, "SERVER_STARTER_PORT=80=x": false, "SERVER_STARTER_GENERATION=1": false,
+		"EINHORN_FDS=3 4": true, "EINHORN_FD_0=3": true, "EINHORN_FD_COUNT=1": true, "EINHORN_FDS=": false, "EINHORN_FD_0=x": false, "EINHORN_MASTER_PID=7": false,
+	} {
+		if got := !slices.Contains(activation.Environ([]string{kv}, nil, 1, nil), kv); got != want {
+			t.Errorf("%s: dropped: %v, want %v", kv, got, want)
+		}
+	}
+}
+
+// TestBare: everything to the letter, but for who is named as the receiver of this process' own sockets.
+func TestBare(t *testing.T) {
+	env := append([]string{"LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_PIDFDID=9", "LISTEN_FDNAMES=a:b", "NGINX=3;", "EINHORN_FD_0=3", "HOLDFAST_GENERATION=1", "NOTIFY_SOCKET=/x"}, ownVariables...)
+	if got, variable := activation.Bare(env, 8); !slices.Equal(got, env) || variable != "" {
+		t.Errorf("another is named: %q, %q", got, variable)
+	}
+	if got, variable := activation.Bare(env[:1], 7); !slices.Equal(got, env[:1]) || variable != "" {
+		t.Errorf("nobody is named: %q, %q", got, variable)
+	}
+	want := slices.Delete(slices.Clone(env), 1, 3)
+	if got, variable := activation.Bare(env, 7); !slices.Equal(got, want) || variable != "LISTEN_PID" {
+		t.Errorf("this process is named: %q, %q, want %q", got, variable, want)
 	}
 }
 

@@ -209,13 +209,13 @@ func FuzzEnvFile(f *testing.F) {
 
 // TestPassed: sockets that were this process' own are its child's; another's are not.
 func TestPassed(t *testing.T) {
-	env := []string{"A=1", "LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=a:b"}
+	env := []string{"A=1", "LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=a:b", "LISTEN_FDS_FIRST_FD=5"}
 	for _, c := range []struct {
 		env  []string
 		pid  int
 		want []string
 	}{
-		{env, 7, []string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a:b"}},
+		{env, 7, []string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a:b", "LISTEN_FDS_FIRST_FD=5"}},
 		{env, 8, nil},
 		{env[:2], 7, nil},
 	} {
