@@ -77,7 +77,8 @@ func hold(parse func() (*flags, error)) (code int) {
 		fmt.Println("holdfast", version)
 		return 0
 	}
-	go reaper.SpareThreads(spareThreads)
+	spare := make(chan struct{})
+	go func() { reaper.SpareThreads(spareThreads); close(spare) }()
 	stderr := reaper.NewStderr(int(os.Stderr.Fd()))
 	defer stderr.Close(time.Second)
 	log := newLog(stderr, f)
@@ -137,6 +138,7 @@ func hold(parse func() (*flags, error)) (code int) {
 			loop.Changed(c.Hash, c.Asked)
 		})
 	}
+	<-spare // the child may use up the limit of processes at once, and Go ends a program that does not get a thread
 	code = loop.Run()
 	leaveWord(f.lastWords(), loop.LastWords())
 	return code

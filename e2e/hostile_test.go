@@ -230,3 +230,27 @@ func TestClosedStdout(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// greedy forks until it gets no more processes.
+const greedy = `$SIG{TERM} = sub { exit 3 }; $| = 1;
+for (1 .. 40) { my $p = fork(); last unless defined $p; if (!$p) { $SIG{TERM} = "DEFAULT"; sleep 1000 while 1 } }
+print "no more processes\n"; sleep 1000 while 1`
+
+// TestGreedyChild: a program that uses up the limit of processes as it starts leaves holdfast the threads that it needs.
+func TestGreedyChild(t *testing.T) {
+	needPID1(t)
+	if os.Geteuid() != 0 {
+		t.Skip("the limit of processes is for a user that nobody else is")
+	}
+	const user, most = 64321, 12
+	h := harness.Run(t, harness.Options{
+		PID1: true, NoProbes: true,
+		Wrap:    []string{"setpriv", fmt.Sprintf("--reuid=%d", user), "--clear-groups", "prlimit", fmt.Sprintf("--nproc=%d", most)},
+		Command: []string{"perl", "-e", greedy},
+	})
+	h.WaitLog("no more processes", within)
+	h.Signal(syscall.SIGTERM)
+	if code := h.Wait(within); code != 3 {
+		t.Errorf("exit %d, want the program's own, 3", code)
+	}
+}

@@ -132,17 +132,20 @@ func (l *Loop) giveTerminal(to int) {
 	if !ok || g.mainGone || terminal < 0 {
 		return
 	}
-	if err := reaper.GiveTerminal(terminal, g.pid); err != nil {
+	group := groupOf(g.pid)
+	if err := reaper.GiveTerminal(terminal, group); err != nil {
 		l.log.Warn("the new generation has no terminal", "generation", to, "err", err)
 		return
 	}
-	l.foreground = g.pid
+	l.foreground = group
 }
 
 // part sends SIGTERM to what the main process has left behind in its session, as dumb-init does.
 func (l *Loop) part() {
 	if g, ok := l.generations[l.machine.Live]; ok && l.o.Session && l.o.Group && g.pid != 0 {
-		_ = l.reaper.Signal(g.pid, syscall.SIGTERM, true) // most often nobody is left
+		if s := l.rewritten(syscall.SIGTERM); s != 0 { // dumb-init rewrites its own, too
+			_ = l.reaper.Signal(g.pid, s, true) // most often nobody is left
+		}
 	}
 }
 
@@ -299,7 +302,9 @@ func (l *Loop) forward(g *generation, s syscall.Signal) {
 }
 
 func (l *Loop) send(g *generation, s syscall.Signal) {
-	if err := l.reaper.Signal(g.pid, s, l.o.Group); err != nil {
+	// Ctrl-Z has stopped all of the foreground, and a shell's fg would have all go on.
+	all := l.o.Group || s == syscall.SIGCONT && l.foreground != 0 && g.number == l.machine.Live
+	if err := l.reaper.Signal(g.pid, s, all); err != nil {
 		l.log.Warn("cannot forward a signal", "generation", g.number, "signal", reaper.SignalName(s), "err", err)
 		return
 	}

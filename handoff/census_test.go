@@ -29,7 +29,7 @@ func (s *slow) PID() int                                         { return firstP
 func (s *slow) Reaped() uint64                                   { return s.reaped }
 func (s *slow) Start(reaper.Command) (int, error)                { return 0, syscall.EAGAIN }
 func (s *slow) Reap() iter.Seq[reaper.Exit]                      { return func(func(reaper.Exit) bool) {} }
-func (s *slow) Stopped(int) bool                                 { return false }
+func (s *slow) Stopped(int) syscall.Signal                       { return 0 }
 func (s *slow) Holds(*reaper.Family, []*reaper.Family, int) bool { return false }
 func (s *slow) SignalMember(p reaper.Process, k syscall.Signal) error {
 	return s.Signal(p.PID, k, false)

@@ -315,7 +315,7 @@ func (c *children) takeStopped() []int {
 }
 
 // Stopped: none of them ever is.
-func (*children) Stopped(int) bool { return false }
+func (*children) Stopped(int) syscall.Signal { return 0 }
 
 // Reap gives up what has exited.
 func (c *children) Reap() iter.Seq[reaper.Exit] {

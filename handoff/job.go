@@ -3,22 +3,58 @@ package handoff
 import (
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/reaper"
 )
 
-// watchStop has this process stop when the live generation was stopped at the terminal that it has been given. A shell
-// that runs holdfast as a job waits for this process, not for the one that Ctrl-Z has stopped, and its user would never
-// get the prompt back. PID 1 has no shell above it.
+// watchStop looks whether the live generation was stopped at the terminal. If so, this process stops, too: a shell that runs
+// holdfast as a job waits for this process, not for the one that Ctrl-Z has stopped, and its user would never get the prompt back.
+// PID 1 has no shell above it.
 func (l *Loop) watchStop() {
 	g, ok := l.generations[l.machine.Live]
-	if l.foreground == 0 || l.suspended || l.reaper.PID() == 1 || !ok || g.mainGone || !l.reaper.Stopped(g.pid) || !reaper.Job() {
+	if l.suspended || !ok || g.mainGone || l.o.Session {
 		return
 	}
-	l.log.Debug("stopped at the terminal", "generation", g.number, "pid", g.pid)
-	// With all of its group, as Ctrl-Z would have, had that the foreground: a script that waits for this process is part of
-	// the job. All at once: were the script stopped first, the shell could have the job go on before this process stops,
-	// which nobody would continue then.
-	l.stopWith(0)
+	stop := l.reaper.Stopped(g.pid)
+	// Who has no terminal stops at one only when it wants that.
+	wants := stop == syscall.SIGTTIN || stop == syscall.SIGTTOU
+	switch {
+	case stop == 0, wants && l.lendTerminal(g):
+	case l.foreground == 0 && !wants, l.reaper.PID() == 1, !reaper.Job():
+	default:
+		l.log.Debug("stopped at the terminal", "generation", g.number, "pid", g.pid, "signal", reaper.SignalName(stop))
+		// With all of its group, as Ctrl-Z would have, had that the foreground: a script that waits for this process is part of
+		// the job. All at once: were the script stopped first, the shell could have the job go on before this process stops,
+		// which nobody would continue then.
+		l.stopWith(0)
+	}
+}
+
+// lendTerminal hands the terminal to the live generation that was stopped because it had not got it, and has it go on: this
+// process' group has been brought to the foreground meanwhile, which it is not told of, or stdin is not the terminal.
+func (l *Loop) lendTerminal(g *generation) bool {
+	group := groupOf(g.pid)
+	lent, err := reaper.LendTerminal(group)
+	if err != nil {
+		l.log.Warn("no terminal for the generation that asks for it", "generation", g.number, "err", err)
+	}
+	if !lent {
+		return false
+	}
+	l.foreground = group
+	if err := l.reaper.Signal(g.pid, syscall.SIGCONT, true); err != nil {
+		l.log.Warn("cannot have a generation go on", "generation", g.number, "err", err)
+	}
+	return true
+}
+
+// groupOf returns the process group of a main process, which another one may lead: it has followed that.
+func groupOf(pid int) int {
+	if group, err := unix.Getpgid(pid); err == nil && group > 1 && group != unix.Getpgrp() {
+		return group
+	}
+	return pid
 }
 
 // suspend stops this process, which a shell is waiting for; PID 1 it does not stop. SIGCONT has it go on.
@@ -68,11 +104,11 @@ func (l *Loop) stopWith(pid int) {
 	}
 }
 
-// resume gives the live generation the terminal again that the shell has given to this process, if it has: fg does so, bg
-// does not. The SIGCONT itself is passed on as any signal.
+// resume gives the live generation the terminal that the shell has given to this process, if it has: fg does so, bg does not.
+// The SIGCONT itself is passed on as any signal.
 func (l *Loop) resume() {
 	l.suspended = false
-	if l.foreground != 0 {
+	if !l.o.Session {
 		l.giveTerminal(l.machine.Live)
 	}
 }

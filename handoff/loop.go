@@ -36,8 +36,8 @@ type Processes interface {
 	SignalMember(p reaper.Process, s syscall.Signal) error
 	// Reap collects what has exited, one by one, and waits for nothing.
 	Reap() iter.Seq[reaper.Exit]
-	// Stopped says, once, that a child has been stopped and not continued since.
-	Stopped(pid int) bool
+	// Stopped returns, once, by which signal a child has been stopped and not continued since; 0 = it has not.
+	Stopped(pid int) syscall.Signal
 	// Census says whose each process is; its error is reaper.ErrNoProc, or a shortage that may pass. It may take long, and may
 	// be called from anywhere, with clones.
 	Census([]*reaper.Family) (map[*reaper.Family][]reaper.Process, error)

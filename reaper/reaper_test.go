@@ -387,17 +387,17 @@ func TestStopped(t *testing.T) {
 			}
 		}
 	}
-	if r.Stopped(pid) {
+	if s := r.Stopped(pid); s != 0 {
 		t.Error("it runs, and is said to have stopped")
 	}
 	stop()
-	if !r.Stopped(pid) || r.Stopped(pid) {
+	if first, again := r.Stopped(pid), r.Stopped(pid); first != syscall.SIGSTOP || again != 0 {
 		t.Error("that it has stopped is not said, or not once")
 	}
 	_ = r.Signal(pid, syscall.SIGCONT, false)
 	stop()
 	_ = r.Signal(pid, syscall.SIGCONT, false)
-	if r.Stopped(pid) {
+	if s := r.Stopped(pid); s != 0 {
 		t.Error("it goes on, and is said to have stopped")
 	}
 	_ = r.Signal(pid, syscall.SIGKILL, false)

@@ -36,6 +36,23 @@ func GiveTerminal(fd, group int) error {
 	return nil
 }
 
+// LendTerminal hands the foreground of the controlling terminal to the process group of a child, if this process' own group has
+// it. It says so; else whoever has the foreground keeps it. stdin may be something else than the terminal.
+func LendTerminal(group int) (lent bool, err error) {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	} else {
+		fd = 0
+	}
+	foreground, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	if err != nil || foreground != unix.Getpgrp() {
+		return false, nil // there is none, or it is not ours
+	}
+	err = GiveTerminal(fd, group)
+	return err == nil, err
+}
+
 // Job says whether a shell would notice, and could undo it, if this process stopped: whether its process group is not an
 // orphaned one, in which some process has a parent in another group of the same session (setpgid(2)).
 func Job() bool {

@@ -3,8 +3,6 @@ package reaper
 import (
 	"runtime"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // SpareThreads has Go make n threads, which then stay, and returns when they are there.
@@ -17,20 +15,20 @@ import (
 func SpareThreads(n int) {
 	runtime.LockOSThread()
 	runtime.UnlockOSThread()
-	var fds [2]int
-	if unix.Pipe2(fds[:], unix.O_CLOEXEC) != nil {
-		return
-	}
 	var begun, ended sync.WaitGroup
+	there := make(chan struct{})
 	for range n {
 		begun.Add(1)
 		ended.Go(func() {
+			// Each has a thread for itself until all are there. A system call that blocks would do as well, but Go's monitor takes
+			// its time to find that.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			begun.Done()
-			_, _ = unix.Read(fds[0], make([]byte, 1)) // keeps its thread until all are there
+			<-there
 		})
 	}
 	begun.Wait()
-	unix.Close(fds[1])
+	close(there)
 	ended.Wait()
-	unix.Close(fds[0])
 }

@@ -57,8 +57,9 @@ func (e ended) waitStatus() syscall.WaitStatus {
 	return syscall.WaitStatus(e.status)
 }
 
-// Stopped says whether the child pid has been stopped, by Ctrl-Z say, and not continued since. It says so once.
-func (r *Reaper) Stopped(pid int) bool {
-	_, ok := wait(unix.P_PID, pid, unix.WSTOPPED)
-	return ok
+// Stopped returns by which signal the child pid has been stopped, by Ctrl-Z say, and not continued since; 0 = it has not. It says
+// so once.
+func (r *Reaper) Stopped(pid int) syscall.Signal {
+	e, _ := wait(unix.P_PID, pid, unix.WSTOPPED)
+	return syscall.Signal(e.status)
 }

@@ -24,6 +24,14 @@ func terminalCases() []testCase {
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: shellsJob("-c")},
 		{section: section, name: "the same, in a script", want: "the shell gets its prompt, and has it go on",
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: scriptsJob},
+		{section: section, name: "the same, a child of two processes", want: "the shell gets its prompt, and has both go on",
+			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit"}, run: familyJob},
+		{section: section, name: "as PID 1, a child of two processes: Ctrl-Z, and SIGCONT to the init", want: "both go on",
+			why: "tini has the direct child go on alone; dumb-init's does not stop, and catatonit leaves SIGTSTP blocked in it", hangs: []string{"tini", "dumb-init", "as dumb-init", "catatonit"}, run: familyStops},
+		{section: section, name: "started by a shell with &, fg, and it reads", want: "it reads",
+			why: "tini and catatonit take the foreground from the shell at once, which ends then", hangs: []string{"tini", "catatonit"}, run: readsLater},
+		{section: section, name: "stdin is something else, and the child reads the terminal", want: "it reads",
+			why: "tini gives a terminal only that is its stdin; dumb-init gives the child a session of its own, which has none", hangs: []string{"tini", "dumb-init", "as dumb-init"}, run: readsTerminal},
 		{section: section, name: "a shell's job: SIGTSTP to the init, fg, Ctrl-C", want: "the shell gets its prompt, and has it go on",
 			why: "tini and catatonit do not stop with their child, so that the shell goes on waiting for them", hangs: []string{"tini", "catatonit", "as catatonit"}, run: toldToStop},
 		{section: section, name: "a shell's job: SIGTSTP three times, which the child catches", want: "gets all, goes on",
@@ -191,8 +199,13 @@ func jobs(x tool, dumbInit []string) []string {
 // shellRuns starts an interactive shell and types a command that says when it is running.
 func shellRuns(t *testing.T, x tool, command string) (*subject, screen) {
 	t.Helper()
+	return thisShellRuns(t, x, []string{"sh", "-i"}, command)
+}
+
+func thisShellRuns(t *testing.T, x tool, shell []string, command string) (*subject, screen) {
+	t.Helper()
 	v := openScreen(t)
-	s := start(t, x, run{argv: []string{"sh", "-i"}, tty: v.tty})
+	s := start(t, x, run{argv: shell, tty: v.tty})
 	go s.read(v.master)
 	v.types(t, "echo re''ady\n")
 	s.says("ready$")
@@ -235,6 +248,64 @@ func quickJob(dumbInit []string) func(*testing.T, tool) string {
 		}
 		return "goes on"
 	}
+}
+
+// familyJob is a shell's job whose child waits for another process: Ctrl-Z stops both.
+func familyJob(t *testing.T, x tool) string {
+	s, v := shellRuns(t, x, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; sleep 1000; exit 7'`), " "))
+	for range 2 {
+		s.until(func() bool { return len(children(s.child())) == 1 && len(children(children(s.child())[0])) == 1 })
+		v.types(t, "\x1a")
+		s.says("Stopped")
+		v.types(t, "echo fr''ee\n")
+		s.says("free$")
+		s.forget()
+		v.types(t, "fg\n")
+		if !s.until(func() bool { return runs(s.pid) }) {
+			return "something stays stopped"
+		}
+	}
+	return "the shell gets its prompt, and has both go on"
+}
+
+// familyStops is the same below PID 1.
+func familyStops(t *testing.T, x tool) string {
+	s, v := onScreen(t, x, nil, nil, "sh", "-c", "echo up; sleep 1000; exit 7")
+	s.says("^up$")
+	child := s.child()
+	s.until(func() bool { return len(children(child)) == 1 })
+	v.types(t, "\x1a")
+	if !s.until(func() bool { return strings.HasPrefix(field(child, "State"), "T") && strings.HasPrefix(field(children(child)[0], "State"), "T") }) {
+		return "does not stop"
+	}
+	s.signal(syscall.SIGCONT)
+	if !s.until(func() bool { return runs(s.pid) }) {
+		return "something stays stopped"
+	}
+	return "both go on"
+}
+
+// readsLater is a job in the background that is brought to the foreground while it runs: bash sends no SIGCONT then.
+func readsLater(t *testing.T, x tool) string {
+	flag := filepath.Join(t.TempDir(), "go")
+	s, v := thisShellRuns(t, x, []string{"bash", "--norc", "--noprofile", "--noediting", "-i"},
+		strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; until [ -e "`+flag+`" ]; do sleep 0.01; done; read x; echo "r""ead $x"'`), " ")+" &")
+	v.types(t, "fg\n")
+	s.until(func() bool { return v.has(s) != s.pid })
+	if err := os.WriteFile(flag, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.types(t, "typ''ed\n")
+	s.says("read typ''ed$")
+	return "it reads"
+}
+
+// readsTerminal is a child that opens the terminal for itself.
+func readsTerminal(t *testing.T, x tool) string {
+	s, v := shellRuns(t, x, strings.Join(x.argv(jobs(x, nil), "sh", "-c", `'echo r""unning; read x </dev/tty; echo "r""ead $x"'`), " ")+" </dev/null")
+	v.types(t, "typ''ed\n")
+	s.says("read typ''ed$")
+	return "it reads"
 }
 
 // toldToStop sends it SIGTSTP, as kill and the suspend of other shells do: it is the init that gets it, not the child.

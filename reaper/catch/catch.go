@@ -19,7 +19,7 @@ import (
 
 // Catch takes every signal since the very start of the program. All that a process can be sent goes to Forward, in the
 // order in which the kernel gives it, real-time signals one by one; not those that this process raises itself: SIGPIPE by
-// a write to a reader that has left, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
+// a write to a reader that has left, SIGXFSZ by one to a file that must not grow, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
 // SIGTTIN and SIGTTOU are ignored. Stop signals are Pending where a shell could have this process stop and go on; others that
 // come right after one may overtake it. It is to be called once, and fails only where the program was short of descriptors at its start.
 func Catch() (reaper.Signals, error) {
@@ -73,8 +73,9 @@ func deliver(came *os.File, to reaper.Signals, pendings *pendings) {
 				child = true
 				continue
 			}
-			// The kernel names the writer as the sender: send_sig(SIGPIPE, current).
-			if own := i.PID == self && i.Code <= 0; own && s == syscall.SIGPIPE {
+			// The kernel names the writer as the sender: send_sig(SIGPIPE, current); SIGXFSZ where a file may not grow any more
+			// (RLIMIT_FSIZE).
+			if own := i.PID == self && i.Code <= 0; own && (s == syscall.SIGPIPE || s == syscall.SIGXFSZ) {
 				continue
 			}
 			if i.IsMark() {

@@ -144,9 +144,9 @@ func handlers() (i installed) {
 	}
 	i.input, output = int(ends[0]), ends[1]
 	taker = int32(call(sysGetpid, 0, 0, 0, 0))
-	// As long as this is not the whole program: a burst of real-time signals must fit. Where the system's limit is lower,
-	// it stays at 64 KiB, which is 2,048 signals.
-	const room, setPipeSize = 1 << 20, 1031
+	// A burst of real-time signals must fit: here 8,192. More would be at the cost of others: pipes of all containers of a node
+	// with the same user share 64 MiB (pipe(7), pipe-user-pages-soft). Where this one gets no more, it stays at 64 KiB.
+	const room, setPipeSize = 1 << 18, 1031
 	call(sysFcntl, uintptr(ends[1]), setPipeSize, room, 0)
 	for s := 1; s <= last; s++ {
 		if ours(s) && !fault(s) && s != sigURG {
