@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,11 @@ func role(args []string) int {
 		}))
 	case "hold":
 		fmt.Println("hold", os.Getpid())
+	case "traceme":
+		runtime.LockOSThread()
+		_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0, 0, 0, 0)
+		fmt.Println("traceme", os.Getpid(), errno)
+		_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGUSR1)
 	case "tree":
 		tree(args)
 	case "parent": // of one child, then gone

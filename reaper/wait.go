@@ -23,6 +23,9 @@ const (
 	codeDumped = 3
 )
 
+// codeStopped is the code of a child that a signal has stopped.
+const codeStopped = 5
+
 // wait is waitid(2) without waiting; ok says that there is such a child.
 func wait(kind, id, options int) (e ended, ok bool) {
 	var info unix.Siginfo
@@ -37,9 +40,21 @@ func wait(kind, id, options int) (e ended, ok bool) {
 }
 
 // peek returns a child that has ended, and leaves it a zombie.
+//
+// The kernel tells of stops, too, where a child has asked to be traced by its parent (PTRACE_TRACEME). Each such report is
+// taken away: it would be seen for ever, before the ends behind it. The child stays stopped until it is killed, since only
+// the thread that started it could have it go on.
 func peek() (Exit, bool) {
-	e, ok := wait(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT)
-	return Exit{PID: int(e.pid), Status: e.waitStatus()}, ok
+	for {
+		e, ok := wait(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT)
+		if !ok {
+			return Exit{}, false
+		}
+		if e.code == codeExited || e.code == codeKilled || e.code == codeDumped {
+			return Exit{PID: int(e.pid), Status: e.waitStatus()}, true
+		}
+		wait(unix.P_PID, int(e.pid), unix.WSTOPPED)
+	}
 }
 
 // collect frees the number of a child that has ended.
@@ -58,8 +73,11 @@ func (e ended) waitStatus() syscall.WaitStatus {
 }
 
 // Stopped returns by which signal the child pid has been stopped, by Ctrl-Z say, and not continued since; 0 = it has not. It says
-// so once.
+// so once. A child that asked to be traced, and is stopped by that, has not been.
 func (r *Reaper) Stopped(pid int) syscall.Signal {
 	e, _ := wait(unix.P_PID, pid, unix.WSTOPPED)
+	if e.code != codeStopped {
+		return 0
+	}
 	return syscall.Signal(e.status)
 }
