@@ -95,6 +95,36 @@ func TestPersonalities(t *testing.T) {
 	}
 }
 
+// TestNumbers: each is taken, or not, as the tool itself takes it.
+func TestNumbers(t *testing.T) {
+	for text, want := range map[string]int{
+		"1": 1, "": 0, " 1": 1, "\n1": 1, "+1": 1, "-0": 0, "01": 1, "255": 255,
+		" ": -1, "1 ": -1, "+": -1, "0x1": -1, "-1": -1, "256": -1, "4294967297": -1, "99999999999999999999": -1, "1:2": -1,
+	} {
+		f, err := tini("tini").parse([]string{"-e", text, "a"}, nil)
+		if _, ok := f.remapExit[want]; (err == nil) != (want >= 0) || ok != (want >= 0) {
+			t.Errorf("tini -e %q: %v, %v, want %d", text, f.remapExit, err, want)
+		}
+	}
+	for text, want := range map[string]slog.Level{
+		" 3": slog.LevelDebug, "3x": slog.LevelDebug, "-1": slog.LevelDebug, "+2": slog.LevelInfo, "4294967299": slog.LevelDebug,
+		"99999999999999999999": slog.LevelDebug, "": slog.LevelError, "x": slog.LevelError, "-4294967294": slog.LevelInfo,
+	} {
+		if f, err := tini("tini").parse([]string{"a"}, []string{"TINI_VERBOSITY=" + text}); err != nil || f.logLevel != want {
+			t.Errorf("TINI_VERBOSITY=%q: %v, %v, want %v", text, f.logLevel, err, want)
+		}
+	}
+	for text, ok := range map[string]bool{
+		"15:2": true, "\n15:2": true, " 15: 2": true, "+15:+2": true, "015:2": true, "4294967311:2": true, "15:2 x": true,
+		"15 :2": false, "0xf:2": false, "15:": false, ":2": false, "15": false, "": false, "15:x": false, "-1:2": false,
+	} {
+		f, err := dumbInit().parse([]string{"-r", text, "a"}, nil)
+		if to := f.rewrite[syscall.SIGTERM]; (err == nil) != ok || (to == 2) != ok {
+			t.Errorf("dumb-init -r %q: to %d, %v, want %v", text, to, err, ok)
+		}
+	}
+}
+
 // TestPersonalitySays: what ends at once, how, and where it is said. Each code and place is the tool's own.
 func TestPersonalitySays(t *testing.T) {
 	for line, want := range map[string]said{

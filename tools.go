@@ -41,9 +41,11 @@ func tini(name string) personality {
 			case 'g':
 				f.group = true
 			case 'e':
-				if f.addRemap(value) != nil || strings.Contains(value, ":") {
+				code, rest := strtol(value)
+				if rest != "" || code < 0 || code > 255 {
 					return said{fmt.Sprintf("%s: not a valid option for -e: %s (want a code from 0 to 255)", name, value), 1, false}
 				}
+				f.remapExit[int(code)] = 0
 			}
 			return nil
 		},
@@ -53,7 +55,8 @@ func tini(name string) personality {
 				f.group = true
 			}
 			if text, ok := variables["TINI_VERBOSITY"]; ok {
-				verbosity, _ = strconv.Atoi(text) // as atoi(3): 0 for what is no number
+				n, _ := strtol(text)
+				verbosity = int(min(uint32(n), 3)) // atoi(3), kept as an unsigned: less than 0 is the most
 			}
 			f.logLevel = tiniLevel(verbosity)
 			if verbosity == 1 && !f.logReaped {
@@ -132,11 +135,29 @@ func dumbInit() personality {
 	}
 }
 
+// strtol reads a decimal number as strtol(3) does: behind white space, with a sign or without, the nearest one where it is too
+// large, and 0 where there is none; rest is what follows, then all of text.
+func strtol(text string) (n int64, rest string) {
+	number := strings.TrimLeft(text, " \t\n\v\f\r")
+	signed := 0
+	if strings.HasPrefix(number, "-") || strings.HasPrefix(number, "+") {
+		signed = 1
+	}
+	rest = strings.TrimLeft(number[signed:], "0123456789")
+	if len(rest) == len(number)-signed {
+		return 0, text
+	}
+	n, _ = strconv.ParseInt(number[:len(number)-len(rest)], 10, 64)
+	return n, rest
+}
+
 // dumbInitRewrite reads what dumb-init takes for -r: numbers below 32, as sscanf(3) reads them.
 func dumbInitRewrite(f *flags, text string) error {
 	const most = 31
-	var from, to int
-	if n, _ := fmt.Sscanf(text, "%d:%d", &from, &to); n != 2 || from < 1 || from > most || to < 0 || to > most {
+	first, rest := strtol(text)
+	second, junk := strtol(strings.TrimPrefix(rest, ":"))
+	from, to := int32(first), int32(second) // %d has an int
+	if !strings.HasPrefix(rest, ":") || junk == rest[1:] || from < 1 || from > most || to < 0 || to > most {
 		return said{fmt.Sprintf("dumb-init: -r %s: want s:r, the number of a signal from 1 to %d and that of another, or 0", text, most), 1, false}
 	}
 	f.rewrite[syscall.Signal(from)] = syscall.Signal(to)
