@@ -29,13 +29,13 @@ func lines() map[string][]line {
 			{"true", "TINI_VERBOSITY=3", whyStderr}, {"-v true", "TINI_VERBOSITY=0", ""}, {"true", "TINI_SUBREAPER=", ""}, {"true", "TINI_KILL_PROCESS_GROUP=1", ""},
 			{"-p SIGKILL true", "", ""}, {"-pSIGTERM true", "", ""}, {"-p KILL true", "", ""}, {"-p 9 true", "", ""}, {"-p SIGRTMIN true", "", ""}, {"-p", "", ""},
 			{"-e 1 false", "", ""}, {"-e1 false", "", ""}, {"-e 2 false", "", ""}, {"-e 2 -e 1 false", "", ""}, {"-e 256 true", "", ""}, {"-e x true", "", ""}, {"-e 1:3 false", "", ""}, {"-e", "", ""},
-			{"sh -- -c false", "", ""}, {"-g sh -- -c false", "", ""}, {"-- sh -- -c false", "", ""}, {"sh -- -c false", "POSIXLY_CORRECT=1", ""},
+			{"sh -- -c false", "", ""}, {"-g sh -- -c false", "", ""}, {"-- sh -- -c false", "", ""}, {"sh -- -c false", "POSIXLY_CORRECT=1", ""}, {"-e +1 false", "", ""},
 		},
 		"dumb-init": {
 			{"", "", ""}, {"--", "", ""}, {"-h", "", ""}, {"--help", "", ""}, {"--he", "", ""}, {"--help=1", "", ""}, {"-V", "", ""}, {"--version", "", ""}, {"--ver", "", ""}, {"--vers", "", ""},
 			{"-x", "", ""}, {"--no-such true", "", ""}, {"-c true", "", ""}, {"--single-child true", "", ""}, {"--single true", "", ""}, {"-v true", "", ""}, {"-cv -- true", "", ""}, {"--verbose true", "", ""},
 			{"-r 15:3 true", "", ""}, {"-r15:0 true", "", ""}, {"--rewrite=15:3 true", "", ""}, {"--rewrite", "", ""}, {"-r 15 true", "", ""}, {"-r TERM:QUIT true", "", ""}, {"-r 40:1 true", "", ""},
-			{"-r 1:32 true", "", ""}, {"-r 9:3 true", "", ""}, {"-r 0:3 true", "", ""}, {"-r 15:3x true", "", ""},
+			{"-r 1:32 true", "", ""}, {"-r 9:3 true", "", ""}, {"-r 0:3 true", "", ""}, {"-r 15:3x true", "", ""}, {"-r +15:+3 true", "", ""},
 			{"true", "DUMB_INIT_DEBUG=1", ""}, {"true", "DUMB_INIT_DEBUG=2", ""}, {"true", "DUMB_INIT_SETSID=0", ""}, {"-", "", whyExecCode}, {"-- -x", "", whyExecCode}, {"sh -c false", "", ""}, {"sh -- -c false", "", ""},
 		},
 		"catatonit": {
