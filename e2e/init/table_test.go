@@ -213,15 +213,23 @@ What the table cannot say:
   user sends by siginfo_t: a SIGPIPE by a write to a log reader that has left, a fault, the Go runtime's SIGURG. The SIGHUP of
   a terminal that has gone is no reload.
 - In the first instant, before an init can catch anything, the kernel drops what is sent to a PID 1; that is so for all four.
-  holdfast has one more such instant, after the Go runtime has begun and before its first package has, some tenths of a
-  millisecond where nothing else wants the processor: a SIGTERM, SIGINT, SIGQUIT or SIGHUP that comes right then ends it
-  with code 2. Nothing of the program has run by then.
-- Go opens /dev/null for a standard descriptor that is closed, so that the child finds that in its place. Where there is no
-  /dev/null either, holdfast does not start, nor does tini; dumb-init and catatonit do.
+  holdfast blocks every signal with its program's first instructions, and passes on what has come since. (That is so as
+  make build builds it. Any other build has half a millisecond more in which a SIGTERM, SIGINT, SIGQUIT or SIGHUP ends it
+  with code 2.)
+- For a standard descriptor that is closed the child finds /dev/null; where there is none, one that cannot be read or written.
 - Signals that are sent one after another are passed on in that order, unless several wait at the same time: then the
-  kernel gives every init the one with the lowest number first. A real-time signal's value (sigqueue) is not passed on.
+  kernel gives every init the one with the lowest number first. What comes right after a SIGTSTP to a shell's job may
+  overtake that. A real-time signal's value (sigqueue) is not passed on.
+- A shell's job stops with its main process, whoever has stopped that: after a kill -STOP of it from elsewhere it takes fg.
 - Descriptors that the init was given are passed on under their numbers (unless a held port takes the number), as by the
   others; none of its own are. They go to every generation, and not to --check and --ready exec commands.
+- holdfast is larger than the others. It wants room for 8 processes and threads (ulimit -u), 18 descriptors (-n; some more for
+  each held port) and, since Go reserves addresses that it does not use, 1.3 GB of address space (-v; most of it is never
+  memory). Go's own variables are also read by it: GODEBUG=schedtrace=… writes into its log, and a GOMEMLIMIT that is no size
+  ends it, as it would the Go program below.
+- Without privileges the takeover needs no_new_privs, so that a set-user-ID program below holdfast gains nothing (in a
+  restricted pod it would not either); --takeover off, and the other tools' names, do without.
+- holdfast listens for probes on :9902. A second one in the same network namespace wants another --probe-addr, or none.
 - What is left over when the main process ends is killed by the kernel where the init is PID 1. Where it is not, it is left
   alone. With a --grace-period it gets the stop signal first, in either case, and SIGKILL in the end; holdfast exits as
   soon as all are gone.
