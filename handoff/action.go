@@ -125,19 +125,28 @@ func (l *Loop) cutover(to int) {
 	l.follow(machine.Event{Kind: machine.CutoverDone, Gen: to})
 }
 
-// giveTerminal hands the terminal on, where there is one: else Ctrl-C would reach nobody after a handoff.
+// giveTerminal hands the terminal on, where there is one: else Ctrl-C would reach nobody after a handoff. The generation may
+// have been stopped because it wanted it before it was live.
 func (l *Loop) giveTerminal(to int) {
 	g, ok := l.generations[to]
+	if !ok || g.mainGone {
+		return
+	}
 	terminal := reaper.Terminal(0, l.foreground)
-	if !ok || g.mainGone || terminal < 0 {
-		return
+	if terminal >= 0 {
+		group := groupOf(g.pid)
+		if err := reaper.GiveTerminal(terminal, group); err != nil {
+			l.log.Warn("the new generation has no terminal", "generation", to, "err", err)
+			return
+		}
+		l.foreground = group
 	}
-	group := groupOf(g.pid)
-	if err := reaper.GiveTerminal(terminal, group); err != nil {
-		l.log.Warn("the new generation has no terminal", "generation", to, "err", err)
-		return
+	switch asked := asks(l.reaper.Stopped(g.pid)); {
+	case asked && terminal >= 0:
+		l.goOn(g)
+	case asked:
+		l.lendTerminal(g)
 	}
-	l.foreground = group
 }
 
 // part sends SIGTERM to what the main process has left behind in its session, as dumb-init does.

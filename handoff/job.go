@@ -17,11 +17,9 @@ func (l *Loop) watchStop() {
 		return
 	}
 	stop := l.reaper.Stopped(g.pid)
-	// Who has no terminal stops at one only when it wants that.
-	wants := stop == syscall.SIGTTIN || stop == syscall.SIGTTOU
 	switch {
-	case stop == 0, wants && l.lendTerminal(g):
-	case l.foreground == 0 && !wants, l.reaper.PID() == 1, !reaper.Job():
+	case stop == 0, asks(stop) && l.lendTerminal(g):
+	case l.foreground == 0 && !asks(stop), l.reaper.PID() == 1, !reaper.Job():
 	default:
 		l.log.Debug("stopped at the terminal", "generation", g.number, "pid", g.pid, "signal", reaper.SignalName(stop))
 		// With all of its group, as Ctrl-Z would have, had that the foreground: a script that waits for this process is part of
@@ -31,11 +29,14 @@ func (l *Loop) watchStop() {
 	}
 }
 
+// asks says that who was stopped by a signal wants the terminal, and has not got it.
+func asks(stop syscall.Signal) bool { return stop == syscall.SIGTTIN || stop == syscall.SIGTTOU }
+
 // lendTerminal hands the terminal to the live generation that was stopped because it had not got it, and has it go on: this
 // process' group has been brought to the foreground meanwhile, which it is not told of, or stdin is not the terminal.
 func (l *Loop) lendTerminal(g *generation) bool {
 	group := groupOf(g.pid)
-	lent, err := reaper.LendTerminal(group)
+	lent, err := reaper.LendTerminal(group, l.foreground)
 	if err != nil {
 		l.log.Warn("no terminal for the generation that asks for it", "generation", g.number, "err", err)
 	}
@@ -43,10 +44,15 @@ func (l *Loop) lendTerminal(g *generation) bool {
 		return false
 	}
 	l.foreground = group
+	l.goOn(g)
+	return true
+}
+
+// goOn has all of a generation's foreground go on that was stopped at the terminal.
+func (l *Loop) goOn(g *generation) {
 	if err := l.reaper.Signal(g.pid, syscall.SIGCONT, true); err != nil {
 		l.log.Warn("cannot have a generation go on", "generation", g.number, "err", err)
 	}
-	return true
 }
 
 // groupOf returns the process group of a main process, which another one may lead: it has followed that.

@@ -15,12 +15,15 @@ func TestObeys(t *testing.T) {
 		want bool
 	}{
 		"by default":  {[]string{"sleep", "1000"}, true},
-		"another one": {[]string{"env", "--ignore-signal=TTIN", "sleep", "1000"}, true},
-		"ignored":     {[]string{"env", "--ignore-signal=TSTP", "sleep", "1000"}, false},
+		"another one": {[]string{"sh", "-c", `trap "" TTIN; exec sleep 1000`}, true},
+		"ignored":     {[]string{"sh", "-c", `trap "" TSTP; exec sleep 1000`}, false},
 		"blocked":     {[]string{"env", "--block-signal=TSTP", "sleep", "1000"}, true},
 		"caught":      {[]string{"sh", "-c", `trap "echo caught" TSTP; echo ready; while :; do sleep 1; done`, "caught"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.argv[0] == "env" && exec.Command("env", "--block-signal=TSTP", "true").Run() != nil {
+				t.Skip("busybox's env cannot block a signal")
+			}
 			cmd := exec.Command(c.argv[0], c.argv[1:]...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			out, err := cmd.StdoutPipe()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,8 +38,9 @@ func GiveTerminal(fd, group int) error {
 }
 
 // LendTerminal hands the foreground of the controlling terminal to the process group of a child, if this process' own group has
-// it. It says so; else whoever has the foreground keeps it. stdin may be something else than the terminal.
-func LendTerminal(group int) (lent bool, err error) {
+// it, or another one to which this process has handed it before (0 = none). It says so; else whoever has it keeps it. stdin may
+// be something else than the terminal: then others of this process' group may be using that, and nothing is lent.
+func LendTerminal(group, given int) (lent bool, err error) {
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err == nil {
 		defer unix.Close(fd)
@@ -46,11 +48,22 @@ func LendTerminal(group int) (lent bool, err error) {
 		fd = 0
 	}
 	foreground, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
-	if err != nil || foreground != unix.Getpgrp() {
-		return false, nil // there is none, or it is not ours
+	if err != nil || foreground == group || foreground != unix.Getpgrp() && (given == 0 || foreground != given) {
+		return false, nil // there is none, or it is not ours; or the group has it, and has stopped all the same
+	}
+	if _, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err != nil && !aloneInGroup() {
+		return false, nil
 	}
 	err = GiveTerminal(fd, group)
 	return err == nil, err
+}
+
+// aloneInGroup says whether this process is the only one of its process group: not one of a script, or of a pipe.
+func aloneInGroup() bool {
+	ps, err := Processes()
+	return err == nil && !slices.ContainsFunc(ps, func(p Process) bool {
+		return p.Group == unix.Getpgrp() && p.PID != os.Getpid() && p.State != 'Z'
+	})
 }
 
 // Job says whether a shell would notice, and could undo it, if this process stopped: whether its process group is not an

@@ -492,6 +492,30 @@ func TestTerminalAfterHandoff(t *testing.T) {
 	}
 }
 
+// TestTerminalAsked: a generation that touches the terminal before it is live is stopped, and goes on when it is; also where stdin
+// is something else, so that it is lent the terminal only then.
+func TestTerminalAsked(t *testing.T) {
+	if err := harness.CanPID1(); err != nil {
+		missing(t, err)
+	}
+	x := tool{name: "holdfast", bin: harness.Bin(t), own: true}
+	for name, stdin := range map[string]string{"stdin is the terminal": "", "stdin is not": "</dev/null"} {
+		t.Run(name, func(t *testing.T) {
+			v := openScreen(t)
+			argv := x.argv([]string{"--ready", "delay:300ms", "--settle", "0s"}, "sh", "-c",
+				"stty -echo </dev/tty; stty echo </dev/tty; echo up $HOLDFAST_GENERATION; while :; do sleep 0.01; done")
+			s := start(t, x, run{argv: append([]string{"sh", "-c", `exec "$@" ` + stdin, "sh"}, argv...), tty: v.tty})
+			go s.read(v.master)
+			s.says("^up 1$")
+			for g := 2; g <= 3; g++ {
+				s.signal(syscall.SIGHUP)
+				s.says(fmt.Sprintf("^up %d$", g))
+				s.says(fmt.Sprintf("handoff.*completed.*generation=%d|generation=%d.*live", g, g))
+			}
+		})
+	}
+}
+
 // resize changes the window.
 func (v screen) resize(columns uint16) error {
 	raw, err := v.master.SyscallConn()

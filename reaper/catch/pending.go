@@ -62,7 +62,8 @@ func (p *pendings) hold(signals uint64) {
 	early.Hold(signals)
 }
 
-// tell puts what has come behind all that was caught before, a SIGCONT above all. Where that fails, the next signal has it told.
+// tell puts what has come behind all that was caught before, a SIGCONT above all: none waits any more, since a stop signal takes
+// that back. Where it fails, the next signal has it told.
 func (p *pendings) tell() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

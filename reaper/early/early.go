@@ -229,8 +229,9 @@ func Default(s int) {
 	}
 }
 
-// Mark puts a mark behind all that the first thread has taken: it sends that the last real-time signal, and of several that
-// wait the kernel gives that one last. It fails where too many signals wait (RLIMIT_SIGPENDING).
+// Mark puts a mark behind all that the first thread has taken so far: it sends that a signal. It may overtake what still waits for
+// the process as a whole, since the kernel gives a thread its own first. It fails where too many signals wait
+// (RLIMIT_SIGPENDING).
 func Mark() bool {
 	return state.errno == 0 && failed(call(sysTgkill, uintptr(taker), uintptr(taker), last, 0)) == 0
 }
