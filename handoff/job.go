@@ -3,8 +3,6 @@ package handoff
 import (
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/reaper"
 )
 
@@ -57,7 +55,7 @@ func (l *Loop) goOn(g *generation) {
 
 // groupOf returns the process group of a main process, which another one may lead: it has followed that.
 func groupOf(pid int) int {
-	if group, err := unix.Getpgid(pid); err == nil && group > 1 && group != unix.Getpgrp() {
+	if group, ok := reaper.Group(pid); ok {
 		return group
 	}
 	return pid
@@ -85,10 +83,15 @@ func (l *Loop) takenPending(p reaper.Pending) {
 		}
 		l.suspended = true // until the SIGCONT is taken that has ended the stop, or has come before it
 	case l.signals.Drop(p): // before it is passed on: what comes from then on is another one
-		l.signal(s)
-		if l.o.JobControl {
-			l.suspend()
-		}
+		l.takenStop(s)
+	}
+}
+
+// takenStop takes a stop signal that waits no more: it is passed on and, with --job-control, obeyed.
+func (l *Loop) takenStop(s syscall.Signal) {
+	l.signal(s)
+	if l.o.JobControl {
+		l.suspend()
 	}
 }
 

@@ -247,13 +247,15 @@ func (l *Loop) taken(came os.Signal) {
 		l.dropped = slices.Delete(l.dropped, i, i+1)
 		return
 	}
-	if ok {
+	switch {
+	case ok && (s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU):
+		l.takenStop(s)
+	case ok:
 		l.signal(s)
-		if l.o.JobControl && (s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU) {
-			l.suspend()
+	default:
+		if s = l.rewritten(s); s != 0 {
+			l.feed(machine.Event{Kind: machine.Signal, Signal: int(s)})
 		}
-	} else if s = l.rewritten(s); s != 0 {
-		l.feed(machine.Event{Kind: machine.Signal, Signal: int(s)})
 	}
 }
 

@@ -106,7 +106,10 @@ func (r *Reaper) Signal(pid int, sig syscall.Signal, group bool) error {
 	}
 	err := syscall.Kill(to, sig)
 	if group && err == unix.ESRCH && isChild(pid) {
-		to = groupOf(pid)
+		to = pid
+		if led, ok := Group(pid); ok {
+			to = -led
+		}
 		err = syscall.Kill(to, sig)
 	}
 	if err != nil {
@@ -120,14 +123,11 @@ func isChild(pid int) bool {
 	return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil
 }
 
-// groupOf returns what kill(2) takes for the process group of pid, or pid alone where that is this process' own group, or none
-// of this PID namespace: kill(-1) would be for everybody.
-func groupOf(pid int) int {
+// Group returns the process group of pid, which another process may lead. It is none to be sent a signal, or handed the terminal,
+// if it is this process' own, or none of this PID namespace: kill(-1) would be for everybody.
+func Group(pid int) (group int, ok bool) {
 	group, err := unix.Getpgid(pid)
-	if err != nil || group <= 1 || group == unix.Getpgrp() {
-		return pid
-	}
-	return -group
+	return group, err == nil && group > 1 && group != unix.Getpgrp()
 }
 
 // SignalMember sends sig to a process that a Census has found, unless that has ended since: its number may be another's. Of a

@@ -19,9 +19,10 @@ import (
 
 // Catch takes every signal since the very start of the program. All that a process can be sent goes to Forward, in the
 // order in which the kernel gives it, real-time signals one by one; not those that this process raises itself: SIGPIPE by
-// a write to a reader that has left, SIGXFSZ by one to a file that must not grow, SIGURG by the Go runtime. The SIGHUP of a terminal that has gone is a reaper.HangUp.
-// SIGTTIN and SIGTTOU are ignored. Stop signals are Pending where a shell could have this process stop and go on; others that
-// come right after one may overtake it. It is to be called once, and fails only where the program was short of descriptors at its start.
+// a write to a reader that has left, SIGXFSZ by one to a file that must not grow, SIGURG by the Go runtime. The SIGHUP of a
+// terminal that has gone is a reaper.HangUp. SIGTTIN and SIGTTOU are ignored. Stop signals are Pending where a shell could have
+// this process stop and go on; others that come right after one may overtake it. It is to be called once, and fails only where
+// the program was short of descriptors at its start.
 func Catch() (reaper.Signals, error) {
 	return catch(os.Getpid() != 1 && reaper.Job())
 }
